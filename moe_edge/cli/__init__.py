@@ -1,0 +1,1 @@
+"""The command ``moe-edge``: parse, call, print; one file per command."""

@@ -1,0 +1,82 @@
+"""The command group: commands load on first use, and user errors end as one line with exit code 1.
+
+Layer: command line. Imports click and, lazily, the module of the command that runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from moe_edge._version import __version__
+from moe_edge.errors import MoeEdgeError
+
+# Name -> one line of help; `moe_edge.cli.NAME` holds a click command called `command`.
+COMMANDS = {
+    "train": "Train a mixture of experts on a table.",
+    "convert": "Convert a Keras mixture to one .tflite file.",
+    "validate": "Check that the .tflite answers like the Keras model.",
+    "predict": "Answer the rows of a table.",
+    "inspect": "Show what is inside a .tflite file.",
+    "doctor": "Say what is installed here and what to install.",
+    "demo": "Run the whole job on handwritten digits.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands' modules are imported only when they run: `--help` and `predict` stay fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the job."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = "inspect_" if cmd_name == "inspect" else cmd_name
+        command: click.Command = import_module(f"moe_edge.cli.{module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn the user's errors into one line."""
+        try:
+            return super().invoke(ctx)
+        except MoeEdgeError as error:
+            raise OneLineError(str(error)) from error
+        except BrokenPipeError:
+            # The reader (head, less) has seen enough. Point stdout at nothing so that its flush at exit stays quiet.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+class OneLineError(click.ClickException):
+    """A user's error, shown as one line."""
+
+    exit_code = 1
+
+    def format_message(self) -> str:
+        """Fold the message into one line."""
+        return " ".join(self.message.split())
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with: moe-edge demo, or moe-edge train my.csv --target label -o my.keras",
+)
+@click.version_option(__version__, prog_name="moe-edge")
+def main() -> None:
+    """Put a Mixture of Experts on a small device.
+
+    Train it in Keras on a desktop, convert it to one .tflite file, prove that both answer alike, run it anywhere.
+    """

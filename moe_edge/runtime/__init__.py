@@ -1,0 +1,1 @@
+"""The device side: open a .tflite, check it, run it. Never imports TensorFlow or Keras."""

@@ -1,0 +1,95 @@
+"""Frozen dataclasses to JSON and back, strictly: an unknown, missing or ill-typed key is an error.
+
+Layer: shared. Imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def to_dict(value: Any) -> Any:
+    """Turn a dataclass (nested, with enums and tuples) into plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (list, tuple)):
+        return [to_dict(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_dict(item) for key, item in value.items()}
+    return value
+
+
+def from_dict(cls: type[T], data: Any, *, where: str = "") -> T:
+    """Build the dataclass ``cls`` from plain JSON values.
+
+    Args:
+        cls: A dataclass; its ``__post_init__`` validates the values.
+        data: What ``json.loads`` gave.
+        where: A prefix for messages, such as ``"manifest"``.
+
+    Raises:
+        ValueError: If a key is unknown or missing, or a value has the wrong type. The message names the key.
+    """
+    where = where or cls.__name__
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; expected keys among {sorted(fields)}")
+    hints = get_type_hints(cls)
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _value(hints[name], data[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}: missing key {name!r}")
+    return cls(**values)
+
+
+def _value(hint: Any, data: Any, where: str) -> Any:
+    """Check and convert one JSON value to the annotated type ``hint``."""
+    origin = get_origin(hint)
+    if hint is Any:
+        return data
+    if origin in (Union, types.UnionType):
+        if data is None and type(None) in get_args(hint):
+            return None
+        options = [option for option in get_args(hint) if option is not type(None)]
+        for option in options[:-1]:
+            try:
+                return _value(option, data, where)
+            except ValueError:
+                continue
+        return _value(options[-1], data, where)
+    if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise ValueError(f"{where}: expected a list, got {type(data).__name__}")
+        item_hint = get_args(hint)[0]
+        return tuple(_value(item_hint, item, f"{where}[{index}]") for index, item in enumerate(data))
+    if origin in (dict, Mapping) or hint is dict:
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+        item_hint = get_args(hint)[1] if get_args(hint) else Any
+        return {str(key): _value(item_hint, item, f"{where}.{key}") for key, item in data.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, data, where=where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        try:
+            return hint(data)
+        except ValueError:
+            expected = ", ".join(str(member.value) for member in hint)
+            raise ValueError(f"{where}: expected one of {expected}, got {data!r}") from None
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, hint) or (isinstance(data, bool) and hint is not bool):
+        raise ValueError(f"{where}: expected {hint.__name__}, got {data!r}")
+    return data
