@@ -1,0 +1,41 @@
+"""The quantization schemes: one spelling each.
+
+Layer: desktop (converters), light: imports nothing but the standard library, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Scheme(str, enum.Enum):
+    """How weights (w) and activations (a) are stored and computed.
+
+    ``float32``: as trained. ``float16``: half-size weights, computed in float32. ``dynamic_w8``: int8 weights,
+    activations rounded on the fly. ``w8a8``: int8 weights and activations, with calibrated ranges.
+    """
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    DYNAMIC_W8 = "dynamic_w8"
+    W8A8 = "w8a8"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the ranges of activations must be measured on data."""
+        return self is Scheme.W8A8
+
+    @property
+    def activation_bits(self) -> int:
+        """Bits of a stored activation."""
+        return {Scheme.W8A8: 8}.get(self, 32)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return {
+            Scheme.FLOAT32: "float32 weights and arithmetic",
+            Scheme.FLOAT16: "float16 weights, float32 arithmetic; no calibration",
+            Scheme.DYNAMIC_W8: "int8 weights, activations rounded on the fly; no calibration",
+            Scheme.W8A8: "int8 weights and activations; calibrated on training rows",
+        }[self]
