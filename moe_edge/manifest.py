@@ -110,8 +110,9 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
-        """Compact UTF-8 JSON; the same manifest gives the same bytes."""
-        return json.dumps(to_dict(self), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        """Compact UTF-8 JSON without default values; the same manifest gives the same bytes."""
+        content = {"format_version": self.format_version, **to_dict(self, omit_defaults=True)}
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, content: bytes, *, source: str) -> Manifest:

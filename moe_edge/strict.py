@@ -14,17 +14,32 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 
-def to_dict(value: Any) -> Any:
-    """Turn a dataclass (nested, with enums and tuples) into plain JSON values."""
+def to_dict(value: Any, *, omit_defaults: bool = False) -> Any:
+    """Turn a dataclass (nested, with enums and tuples) into plain JSON values.
+
+    Args:
+        value: The dataclass, or anything inside one.
+        omit_defaults: Leave out fields that have their default value; ``from_dict`` fills them in again.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_dict(getattr(value, field.name), omit_defaults=omit_defaults)
+            for field in dataclasses.fields(value)
+            if not (omit_defaults and _has_default(field, getattr(value, field.name)))
+        }
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (list, tuple)):
-        return [to_dict(item) for item in value]
+        return [to_dict(item, omit_defaults=omit_defaults) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): to_dict(item) for key, item in value.items()}
+        return {str(key): to_dict(item, omit_defaults=omit_defaults) for key, item in value.items()}
     return value
+
+
+def _has_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return field.default is not dataclasses.MISSING and bool(value == field.default)
 
 
 def from_dict(cls: type[T], data: Any, *, where: str = "") -> T:

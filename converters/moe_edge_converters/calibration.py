@@ -78,8 +78,8 @@ def cover_experts(
     own = chosen.sum(axis=0)
     for expert in np.flatnonzero(own == 0):
         raise ConversionError(
-            f"expert_{expert} has no calibration row: expected at least one of {num_rows} rows to route to it or nearly "
-            "so, got none. Give more rows, train again (moe-edge train keeps experts alive by default), "
+            f"expert_{expert} has no calibration row: expected at least one of {num_rows} rows to route to it or "
+            "nearly so, got none. Give more rows, train again (moe-edge train keeps experts alive by default), "
             "or choose --scheme dynamic_w8, which needs no calibration"
         )
     for expert in np.flatnonzero(own < minimum):

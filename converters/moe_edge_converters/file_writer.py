@@ -43,7 +43,7 @@ def read_model(content: bytes) -> Any:
     return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
 
-class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
+class _SharingBuilder(flatbuffers.Builder):
     """Stores equal number vectors once.
 
     A per-channel tensor carries a scale and an 8-byte zero point a channel; most zero-point vectors are all zeros, and

@@ -102,4 +102,4 @@ def splice(
 
 
 def _operator_name(code: int) -> str:
-    return next(name for name, value in vars(schema.BuiltinOperator).items() if value == code)
+    return next(str(name) for name, value in vars(schema.BuiltinOperator).items() if value == code)

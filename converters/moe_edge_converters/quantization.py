@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ai_edge_quantizer import quantizer as aeq
 from ai_edge_quantizer import qtyping, recipe_manager
+from ai_edge_quantizer import quantizer as aeq
 
 from moe_edge.errors import ConversionError
 from moe_edge_converters.calibration import Ranges
@@ -43,9 +43,7 @@ def build_recipe(rules: Iterable[PartRule], *, per_tensor: bool) -> Any:
         # The quantizer searches in "name;name;": a prefix stands at the start or after a semicolon.
         regex = f"(^|;){re.escape(rule.prefix)}"
         if rule.scheme is Scheme.FLOAT16:
-            manager.add_weight_only_config(
-                regex, _ALL, num_bits=16, algorithm_key=aeq.AlgorithmName.FLOAT_CASTING
-            )
+            manager.add_weight_only_config(regex, _ALL, num_bits=16, algorithm_key=aeq.AlgorithmName.FLOAT_CASTING)
         elif rule.scheme is Scheme.DYNAMIC_W8:
             manager.add_dynamic_config(regex, _ALL, num_bits=8, granularity=granularity)
         elif rule.scheme.needs_calibration:

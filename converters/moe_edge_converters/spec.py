@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +95,7 @@ class GraphNetwork:
     ends_in_softmax: bool = False
 
 
-Network = Union[DenseNetwork, GraphNetwork]
+Network = DenseNetwork | GraphNetwork
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,7 +150,9 @@ def dense_stack(weights: Sequence[tuple[Any, Any, str]]) -> DenseNetwork:
     return DenseNetwork(
         layers=tuple(
             DenseLayer(
-                kernel=np.asarray(kernel, dtype=np.float32), bias=np.asarray(bias, dtype=np.float32), activation=activation
+                kernel=np.asarray(kernel, dtype=np.float32),
+                bias=np.asarray(bias, dtype=np.float32),
+                activation=activation,
             )
             for kernel, bias, activation in weights
         )

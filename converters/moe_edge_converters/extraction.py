@@ -1,0 +1,186 @@
+"""Read a mixture out of a Keras model: from the combining layer back to the gate, the experts and the features.
+
+Layer: desktop (converters). Imports Keras only through the model that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from moe_edge.config import Combine, Task
+from moe_edge.errors import ConversionError
+from moe_edge_converters.keras_networks import extract_network
+from moe_edge_converters.spec import (
+    DenseLayer,
+    DenseNetwork,
+    HeadSpec,
+    MixtureSpec,
+    Network,
+    PreprocessSpec,
+)
+
+
+def extract_mixture(model: Any) -> MixtureSpec:
+    """Turn a Keras mixture into a ``MixtureSpec``.
+
+    Args:
+        model: A functional ``keras.Model`` whose output comes from ``WeightedSum`` or ``GaussianMixture``, such as
+            ``build_mixture`` and ``create_moe_model`` make.
+
+    Raises:
+        ConversionError: If it holds no such layer, or a part can't be converted.
+    """
+    from moe_edge_converters.classical_trap import check_answers_rows
+
+    check_answers_rows(model)
+    if type(model).__name__ != "Functional" or len(model.inputs) != 1:
+        raise _no_mixture(model)
+    combine, combine_layer, head = _find_combination(model)
+    weights, stacked = _sources(combine_layer)
+    features, preprocess = _find_features(model)
+    gate = extract_network(features, weights, role="the gate")
+    experts = _extract_experts(features, stacked)
+    num_outputs = int(model.outputs[0].shape[-1])
+    return MixtureSpec(
+        task=Task.CLASSIFICATION if combine in (Combine.PROBABILITIES, Combine.LOGITS) else Task.REGRESSION,
+        combine=combine,
+        input_shape=tuple(int(size) for size in model.inputs[0].shape[1:]),
+        preprocess=preprocess,
+        gate=gate,
+        experts=tuple(experts),
+        num_outputs=num_outputs,
+        head=head,
+    )
+
+
+def _no_mixture(model: Any) -> ConversionError:
+    return ConversionError(
+        f"expected a mixture of experts whose output comes from a WeightedSum or GaussianMixture layer, got "
+        f"{type(model).__name__} {model.name!r}; build it with moe_edge.training.create_moe_model"
+    )
+
+
+def _producer(tensor: Any) -> Any:
+    """The layer that wrote a Keras tensor."""
+    return tensor._keras_history[0]
+
+
+def _sources(layer: Any) -> list[Any]:
+    """The Keras tensors that a layer takes."""
+    return list(layer._inbound_nodes[-1].input_tensors)
+
+
+def _find_combination(model: Any) -> tuple[Combine, Any, HeadSpec]:
+    """The combining layer behind the model's output, how it combines, and what scales its answer."""
+    layer = _producer(model.outputs[0])
+    kind = type(layer).__name__
+    if kind == "GaussianMixture":
+        # The experts' own scaling to the target's units becomes the head's: the moments scale along.
+        gaussian = _producer(_sources(layer)[1])
+        return Combine.GAUSSIAN, layer, _gaussian_head(gaussian)
+    if kind == "TargetScale":
+        inner = _producer(_sources(layer)[0])
+        if type(inner).__name__ == "WeightedSum":
+            config = layer.get_config()
+            head = HeadSpec(scale=_vector(config["scale"]), shift=_vector(config["shift"]))
+            return Combine.MEAN, inner, head
+    if kind in ("Softmax", "Activation"):
+        inner = _producer(_sources(layer)[0])
+        if type(inner).__name__ == "WeightedSum" and (kind == "Softmax" or layer.activation.__name__ == "softmax"):
+            return Combine.LOGITS, inner, HeadSpec()
+    if kind == "WeightedSum":
+        return _classify_weighted_sum(layer), layer, HeadSpec()
+    raise _no_mixture(model)
+
+
+def _classify_weighted_sum(layer: Any) -> Combine:
+    """Whether the experts answer with probabilities (a mixture) or with numbers (a mean, dense only)."""
+    answers = _producer(_sources(layer)[1])
+    tensors = _sources(answers) if type(answers).__name__ == "StackExperts" else [_sources(layer)[1]]
+    return Combine.PROBABILITIES if all(_is_softmax(tensor) for tensor in tensors) else Combine.MEAN
+
+
+def _is_softmax(tensor: Any) -> bool:
+    layer = _producer(tensor)
+    if type(layer).__name__ in ("Sequential", "Functional"):
+        return _is_softmax(layer.outputs[0])
+    if type(layer).__name__ == "Softmax":
+        return True
+    return getattr(getattr(layer, "activation", None), "__name__", getattr(layer, "activation", "")) == "softmax"
+
+
+def _gaussian_head(layer: Any) -> HeadSpec:
+    config = layer.get_config()
+    return HeadSpec(
+        scale=_vector(config["target_scale"]),
+        shift=_vector(config["target_mean"]),
+        min_sigma=float(config["min_sigma"]),
+        max_sigma=float(config["max_sigma"]),
+    )
+
+
+def _find_features(model: Any) -> tuple[Any, PreprocessSpec | None]:
+    """The tensor that gate and experts take, and the preprocessing before it."""
+    for layer in model.layers:
+        if type(layer).__name__ == "Preprocess":
+            return layer.output, _preprocess_spec(layer, int(model.inputs[0].shape[-1]))
+    return model.inputs[0], None
+
+
+def _preprocess_spec(layer: Any, num_columns: int) -> PreprocessSpec:
+    config = layer.get_config()
+    return PreprocessSpec(
+        num_columns=num_columns,
+        numeric=tuple(int(index) for index in config["numeric_indices"]),
+        fill=_vector(config["fill"]),
+        mean=_vector(config["mean"]),
+        inverse_scale=_vector(config["inverse_scale"]),
+        low=_vector(config["low"]),
+        high=_vector(config["high"]),
+        categorical=tuple((int(column), int(count)) for column, count in config["categorical"]),
+    )
+
+
+def _vector(values: Sequence[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.asarray(values, dtype=np.float32).reshape(-1)
+
+
+def _extract_experts(features: Any, stacked: Any) -> list[Network]:
+    """The experts behind the stacked answers: sub-models joined by ``StackExperts``, or stacked layers."""
+    layer = _producer(stacked)
+    if type(layer).__name__ == "GaussianExperts":
+        # Its arithmetic is part of the graph's tail.
+        stacked = _sources(layer)[0]
+        layer = _producer(stacked)
+    if type(layer).__name__ == "StackExperts":
+        return [
+            extract_network(features, tensor, role=f"expert_{index}") for index, tensor in enumerate(_sources(layer))
+        ]
+    chain = []
+    tensor = stacked
+    while tensor is not features:
+        layer = _producer(tensor)
+        if type(layer).__name__ != "StackedDense":
+            raise ConversionError(
+                f"expected stacked experts made of StackedDense layers, got {type(layer).__name__} {layer.name!r}; "
+                "pass experts as sub-models to create_moe_model"
+            )
+        chain.append(layer)
+        tensor = _sources(layer)[0]
+    kernels = [(np.asarray(layer.kernel), np.asarray(layer.bias), layer.activation) for layer in reversed(chain)]
+    return [
+        DenseNetwork(
+            layers=tuple(
+                DenseLayer(kernel=kernel[expert], bias=bias[expert], activation=_name(activation))
+                for kernel, bias, activation in kernels
+            )
+        )
+        for expert in range(kernels[0][0].shape[0])
+    ]
+
+
+def _name(activation: Any) -> str:
+    return str(activation if isinstance(activation, str) else activation.__name__)

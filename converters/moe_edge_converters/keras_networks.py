@@ -1,0 +1,194 @@
+"""Turn a piece of a functional Keras graph, from one tensor to another, into a network of the mixture.
+
+A stack of dense layers becomes arrays; any other architecture goes through TensorFlow's own converter.
+Layer: desktop (converters).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from moe_edge.errors import ConversionError
+from moe_edge_converters.file_writer import read_model
+from moe_edge_converters.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
+from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
+
+_ACTIVATIONS = {*FUSED_ACTIVATIONS, *UNARY_ACTIVATIONS, "softmax"}
+_INFERENCE_IDENTITIES = {
+    *("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
+    *("Identity", "InputLayer", "ActivityRegularization", "LoadBalancing"),
+}
+
+
+class _NotDenseError(Exception):
+    """The piece holds something else than dense layers."""
+
+
+def extract_network(start: Any, end: Any, *, role: str) -> Network:
+    """Turn the piece between two Keras tensors into a network.
+
+    Args:
+        start: The Keras tensor that the piece takes.
+        end: The Keras tensor that it gives, of shape (batch, outputs).
+        role: What it is, for messages: ``the gate``, ``expert_2``.
+
+    Raises:
+        ConversionError: If it can't be converted with TFLite's builtin operators.
+    """
+    try:
+        layers = list(_dense_layers(start, end))
+    except _NotDenseError:
+        return convert_graph(start, end, role=role)
+    if not layers:
+        raise ConversionError(
+            f"{role}: expected at least one layer with weights between its input and output, got none"
+        )
+    return DenseNetwork(layers=tuple(layers))
+
+
+def _dense_layers(start: Any, end: Any) -> list[DenseLayer]:
+    """Walk back from ``end`` to ``start``, which must be a plain chain of dense layers and activations."""
+    chain = []
+    tensor = end
+    while tensor is not start:
+        operation, node_index, _ = tensor._keras_history
+        sources = operation._inbound_nodes[node_index].input_tensors
+        if len(sources) != 1:
+            raise _NotDenseError
+        chain.append(operation)
+        tensor = sources[0]
+    layers: list[DenseLayer] = []
+    for operation in reversed(chain):
+        _append_operation(layers, operation)
+    return layers
+
+
+def _append_operation(layers: list[DenseLayer], operation: Any) -> None:
+    kind = type(operation).__name__
+    if kind in ("Sequential", "Functional"):
+        if len(operation.inputs) != 1 or len(operation.outputs) != 1:
+            raise _NotDenseError
+        layers.extend(_dense_layers(operation.inputs[0], operation.outputs[0]))
+    elif kind == "Dense":
+        kernel = np.asarray(operation.kernel)
+        bias = np.zeros(kernel.shape[1], np.float32) if operation.bias is None else np.asarray(operation.bias)
+        layers.append(
+            DenseLayer(
+                kernel=kernel.astype(np.float32),
+                bias=bias.astype(np.float32),
+                activation=_activation(operation.activation),
+            )
+        )
+    elif kind in ("Activation", "Softmax", "ReLU"):
+        _append_activation(layers, operation, kind)
+    elif kind == "Flatten":
+        if len(operation.input.shape) != 2 and layers:
+            raise _NotDenseError
+    elif kind not in _INFERENCE_IDENTITIES:
+        raise _NotDenseError
+
+
+def _append_activation(layers: list[DenseLayer], operation: Any, kind: str) -> None:
+    """Fold an activation layer into the dense layer before it."""
+    if not layers or layers[-1].activation != "linear":
+        raise _NotDenseError
+    if kind == "Activation":
+        activation = _activation(operation.activation)
+    elif kind == "Softmax":
+        if operation.axis not in (-1, 1):
+            raise _NotDenseError
+        activation = "softmax"
+    else:
+        config = operation.get_config()
+        if config["negative_slope"] or config["threshold"] or config["max_value"] not in (None, 6.0):
+            raise _NotDenseError
+        activation = "relu6" if config["max_value"] else "relu"
+    last = layers.pop()
+    layers.append(DenseLayer(kernel=last.kernel, bias=last.bias, activation=activation))
+
+
+def _activation(activation: Any) -> str:
+    name = getattr(activation, "__name__", "")
+    if name not in _ACTIVATIONS:
+        raise _NotDenseError
+    return str(name)
+
+
+def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
+    """Convert any architecture between two Keras tensors with TensorFlow's converter, builtin operators only.
+
+    Raises:
+        ConversionError: With the converter's first complaint.
+    """
+    import keras
+    import tensorflow as tf
+
+    piece = keras.Model(start, end)
+    signature = tf.TensorSpec([None, *start.shape[1:]], tf.float32, name="features")
+    with quiet_tensorflow():
+        function = tf.function(lambda features: piece(features, training=False)).get_concrete_function(signature)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], piece)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            content = bytes(converter.convert())
+        except Exception as error:  # The converter raises bare Exceptions of many kinds.
+            lines = [line.strip() for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
+            reason = lines[0] if lines else type(error).__name__
+            raise ConversionError(
+                f"{role} can't be written with TFLite's builtin operators: {reason[:300]}; use layers that TFLite knows"
+            ) from error
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    if len(model.subgraphs) != 1:
+        raise ConversionError(
+            f"{role} holds control flow (a loop or a branch), which doesn't run well on devices; "
+            "unroll recurrent layers with unroll=True"
+        )
+    from ai_edge_litert import schema_py_generated as schema
+
+    last = graph.operators[-1] if graph.operators else None
+    softmax = (
+        last is not None
+        and list(last.outputs) == list(graph.outputs)
+        and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
+    )
+    return GraphNetwork(model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep the converter's chatter off the user's screen; its errors are exceptions."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_stderr():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Silence file descriptor 2: the converter's C++ part writes there directly."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:  # noqa: PTH123 - the null device is no path to build
+            os.dup2(sink.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(saved, 2)
+    finally:
+        os.close(saved)
