@@ -43,7 +43,7 @@ def _message(model: Any, symptom: str) -> str:
         if type(layer).__name__ == "Lambda" and len(_flat_inputs(layer)) > 2:
             advice = (
                 f"the Lambda {layer.name!r} multiplies the gate's output with the list of expert outputs: "
-                "stack the experts on axis 1 (keras.ops.stack(experts, axis=1)), or use moe_edge.training.create_moe_model"
+                "stack the experts on axis 1 (keras.ops.stack(experts, axis=1)), or use create_moe_model"
             )
     return f"expected a model that gives one answer a row, {symptom}; {advice}"
 

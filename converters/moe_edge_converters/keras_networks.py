@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from moe_edge.errors import ConversionError
-from moe_edge_converters.file_writer import read_model
+from moe_edge_converters.file_writer import pack, read_model
 from moe_edge_converters.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
 from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
 
@@ -130,12 +131,14 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
     """
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     piece = keras.Model(start, end)
-    signature = tf.TensorSpec([None, *start.shape[1:]], tf.float32, name="features")
+    # A batch of 1: a free batch would compute shapes at run time, operator by operator.
+    signature = tf.TensorSpec([1, *start.shape[1:]], tf.float32, name="features")
     with quiet_tensorflow():
         function = tf.function(lambda features: piece(features, training=False)).get_concrete_function(signature)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], piece)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             content = bytes(converter.convert())
@@ -152,15 +155,39 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
             f"{role} holds control flow (a loop or a branch), which doesn't run well on devices; "
             "unroll recurrent layers with unroll=True"
         )
-    from ai_edge_litert import schema_py_generated as schema
-
+    free_batch(model)
     last = graph.operators[-1] if graph.operators else None
     softmax = (
         last is not None
         and list(last.outputs) == list(graph.outputs)
         and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
     )
-    return GraphNetwork(model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+    return GraphNetwork(model=pack(model), num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+
+
+def free_batch(model: Any) -> None:
+    """Let hosts resize the batch of a graph converted for one row: every RESHAPE gets -1 in the batch's place."""
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if model.operatorCodes[operator.opcodeIndex].builtinCode != schema.BuiltinOperator.RESHAPE:
+                continue
+            shape = list(graph.tensors[operator.outputs[0]].shape)
+            if not shape or shape[0] != 1 or graph.tensors[operator.inputs[0]].shape[0] != 1:
+                continue
+            target = np.array([-1, *shape[1:]], dtype=np.int32)
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(target.tobytes(), dtype=np.uint8)
+            model.buffers.append(buffer)
+            constant = schema.TensorT()
+            constant.name = f"{len(graph.tensors)}/shape"
+            constant.shape = [len(target)]
+            constant.type = schema.TensorType.INT32
+            constant.buffer = len(model.buffers) - 1
+            graph.tensors.append(constant)
+            operator.inputs = [operator.inputs[0], len(graph.tensors) - 1]
+            operator.builtinOptions = schema.ReshapeOptionsT()
+            operator.builtinOptions.newShape = target.tolist()
+            operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
 
 
 @contextlib.contextmanager
