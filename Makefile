@@ -1,0 +1,52 @@
+# make demo   the whole job on handwritten digits, with pictures in demo-output/
+# make test   formatting, lint, types, import rules and all tests, as CI runs them
+# Nothing needs to be done first: each target makes .venv when it is missing or out of date.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint wheel clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+# The pins of constraints.txt were made on Python 3.11; another Python takes what fits it.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "expected python3.11 or python3, got neither; run: apt-get install python3 python3-venv" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "expected Python 3.10 or newer, got $$($(PYTHON) --version); run: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "expected the venv module of $(PYTHON), got none; run: apt-get install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	pins=$$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")'); \
+		$(BIN)/python -m pip install --quiet $$pins -e '.[desktop,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/moe-edge demo
+
+test: lint
+	$(BIN)/pytest
+
+# make lint   formatting, lint, types, import rules
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# make wheel  the wheel, in dist/
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel --outdir dist .
+
+# make clean  remove what make made, .venv included
+clean:
+	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
