@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ def convert(
     gate_scheme: str | Scheme = Scheme.FLOAT32,
     per_tensor: bool = False,
     schema: FeatureSchema | None = None,
+    provenance: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Convert a Keras mixture of experts to one fused ``.tflite`` file, and run the file.
@@ -100,6 +101,7 @@ def convert(
         gate_scheme: Scheme of the gating network.
         per_tensor: One scale a weight tensor instead of one a channel.
         schema: Columns and labels; by default the model's own, else numbered ones.
+        provenance: Free text fields for the manifest: source, licence, ...
         progress: Called with (1, name of the next stage), ``STAGES`` times.
 
     Raises:
@@ -107,15 +109,14 @@ def convert(
     """
     output = Path(output)
     check_writable(output, suffix=".tflite")
-    options = ConversionOptions(scheme=_scheme(scheme), gate_scheme=_scheme(gate_scheme), per_tensor=per_tensor)
     notify = progress or (lambda steps, note: None)
     notify(0, "reading the model")
     if isinstance(model, (str, Path)):
         from moe_edge.training.archive import load_model
 
         loaded = load_model(Path(model))
-        model, schema = loaded.model, schema or loaded.schema
-        options = ConversionOptions(**{**vars(options), "provenance": {"source": Path(loaded.path).name}})
+        schema, provenance = schema or loaded.schema, {"source": Path(model).name, **(provenance or {})}
+        model = loaded.model
     from moe_edge_converters.extraction import extract_mixture
 
     spec = extract_mixture(model)
@@ -125,6 +126,9 @@ def convert(
     def reference(batch: Rows) -> Rows:
         return np.asarray(model.predict(batch, verbose=0, batch_size=256), dtype=np.float32)
 
+    options = ConversionOptions(
+        scheme=_scheme(scheme), gate_scheme=_scheme(gate_scheme), per_tensor=per_tensor, provenance=provenance or {}
+    )
     return convert_spec(spec, output, reference=reference, rows=rows, options=options, schema=schema, progress=progress)
 
 
@@ -302,4 +306,4 @@ def _with_golden(manifest: Manifest, rows: Rows, predictions: Rows) -> Manifest:
         tuple(None if np.isnan(value) else float(f"{value:.7g}") for value in row.reshape(-1)) for row in rows[:count]
     )
     answers = tuple(tuple(float(f"{value:.6g}") for value in row) for row in predictions[:count])
-    return Manifest(**{**vars(manifest), "golden": Golden(inputs=inputs, predictions=answers)})
+    return replace(manifest, golden=Golden(inputs=inputs, predictions=answers))

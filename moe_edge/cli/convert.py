@@ -1,0 +1,132 @@
+"""``moe-edge convert``: a Keras mixture to one .tflite file.
+
+Layer: command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from moe_edge.atomic import check_writable
+from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.errors import require
+from moe_edge.strict import to_dict
+from moe_edge_converters.schemes import Scheme
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from moe_edge_converters.conversion import ConversionResult
+
+_SCHEMES = click.Choice([scheme.value for scheme in Scheme])
+
+
+@click.command(epilog="Schemes: " + "; ".join(f"{scheme.value}: {scheme.summary}" for scheme in Scheme) + ".")
+@click.argument("model", type=EXISTING_FILE)
+@click.argument("data", type=EXISTING_FILE, required=False)
+@click.option(
+    "-o", "--output", type=OUTPUT_FILE, help="The .tflite to write.  [default: MODEL with the ending .tflite]"
+)
+@click.option("--scheme", type=_SCHEMES, default="w8a8", show_default=True, help="How the experts are stored.")
+@click.option(
+    "--gate-scheme",
+    type=_SCHEMES,
+    default="float32",
+    show_default=True,
+    help="How the gate is stored; a rounded gate sends rows to other experts, for few bytes saved.",
+)
+@click.option("--per-tensor", is_flag=True, help="One scale a weight tensor, for hosts without per-channel weights.")
+@click.option(
+    "--all-rows", is_flag=True, help="Calibrate on all rows of DATA, though MODEL was trained on another table."
+)
+@output_options
+def command(
+    model: Path,
+    data: Path | None,
+    output: Path | None,
+    *,
+    scheme: str,
+    gate_scheme: str,
+    per_tensor: bool,
+    all_rows: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert the Keras MODEL to one fused .tflite file, and run the file.
+
+    DATA is the table that MODEL was trained on: calibration uses the rows that training used, as remembered in MODEL.
+    float16, float32 and dynamic_w8 need no DATA.
+    """
+    output = output or model.with_suffix(".tflite")
+    if data is None and (Scheme(scheme).needs_calibration or Scheme(gate_scheme).needs_calibration):
+        raise click.UsageError(
+            f"--scheme {scheme} calibrates on DATA, the table that the model was trained on; float16 needs none"
+        )
+    check_writable(output, suffix=".tflite")
+    require("tensorflow", extra="desktop", purpose="convert")
+    require("ai_edge_quantizer", extra="desktop", purpose="convert")
+    from moe_edge_converters.conversion import STAGES, convert
+
+    report = Reporter(as_json=as_json, quiet=quiet)
+    with report.progress(f"Converting {model.name}", total=STAGES) as advance:
+        loaded, rows = _load(model, data, all_rows=all_rows)
+        result = convert(
+            loaded.model,
+            output,
+            calibration=rows,
+            scheme=scheme,
+            gate_scheme=gate_scheme,
+            per_tensor=per_tensor,
+            schema=loaded.schema,
+            provenance={"source": model.name},
+            progress=advance,
+        )
+    _show(report, result, model, data)
+
+
+def _load(model: Path, data: Path | None, *, all_rows: bool) -> tuple[Any, npt.NDArray[np.float32] | None]:
+    """The model with its schema, and the training rows of the table."""
+    from moe_edge.training.archive import load_model, match_split
+    from moe_edge.training.data import encode_dataset
+
+    loaded = load_model(model)
+    if data is None:
+        return loaded, None
+    dataset = encode_dataset(data, loaded.schema)
+    if all_rows or loaded.split is None:
+        return loaded, dataset.features
+    match_split(loaded, dataset)
+    return loaded, dataset.features[loaded.split.train]
+
+
+def _show(report: Reporter, result: ConversionResult, model: Path, data: Path | None) -> None:
+    check = result.check
+    report.document(
+        {
+            "path": str(result.path),
+            "num_bytes": result.num_bytes,
+            "scheme": result.manifest.scheme,
+            "rows_checked": check.num_rows,
+            "max_abs_error": check.max_abs_error,
+            "top1_agreement": check.top1_agreement,
+            "coverage": None if result.coverage is None else to_dict(result.coverage),
+        }
+    )
+    if result.coverage is not None:
+        report.table(
+            f"Calibration: {result.coverage.num_rows} rows",
+            ("expert", "own rows", "used rows"),
+            [
+                (f"expert_{index}", own, used)
+                for index, (own, used) in enumerate(zip(result.coverage.own, result.coverage.used, strict=True))
+            ],
+        )
+    agreement = "" if check.top1_agreement is None else f", same class for {check.top1_agreement:.1%}"
+    report.say(f"Wrote {result.path}: {result.num_bytes:,} bytes, {result.manifest.scheme}")
+    report.say(f"Ran it on {check.num_rows} rows: largest difference from Keras {check.max_abs_error:.2g}{agreement}")
+    table = data if data is not None else "DATA"
+    report.next_command(f"moe-edge validate {model} {result.path} {table}")
