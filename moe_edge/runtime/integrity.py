@@ -10,10 +10,11 @@ Layer: device. Imports the standard library.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterable
 from typing import TypeAlias
 
-Content: TypeAlias = "bytes | bytearray | memoryview"
+Content: TypeAlias = "bytes | bytearray | memoryview | mmap.mmap"
 
 DIGEST_BYTES = 32
 HASH_BYTES = 2 * DIGEST_BYTES

@@ -1,0 +1,80 @@
+"""An answer with its reasons: which experts gave it, and how sure the mixture is.
+
+Layer: device. Imports NumPy and ``moe_edge.routing``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_edge.config import Task
+from moe_edge.routing import top_k_experts
+
+_SHOWN_EXPERTS = 3
+_SHOWN_ROWS = 10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """The answers to some rows.
+
+    Attributes:
+        task: Classification or regression.
+        class_labels: Names of the classes, or of a regression's outputs, in output order.
+        labels: str (n,), the likeliest class of each row; None for regression.
+        values: float32 (n, K), the predicted numbers; None for classification.
+        confidence: float32 (n,), the probability of ``labels``; None for regression.
+        probabilities: float32 (n, K); None for regression.
+        sigma: float32 (n, K), standard deviation of ``values``; None where the model has none.
+        routing_weights: float32 (n, E), how much each expert counted.
+    """
+
+    task: Task
+    class_labels: tuple[str, ...]
+    labels: npt.NDArray[np.str_] | None
+    values: npt.NDArray[np.float32] | None
+    confidence: npt.NDArray[np.float32] | None
+    probabilities: npt.NDArray[np.float32] | None
+    sigma: npt.NDArray[np.float32] | None
+    routing_weights: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.routing_weights)
+
+    def top_experts(self, k: int = 1) -> npt.NDArray[np.intp]:
+        """The ``k`` experts that counted most for each row, heaviest first.
+
+        Returns:
+            Indices (n, k).
+
+        Raises:
+            ValueError: If ``k`` is not in [1, E].
+        """
+        return top_k_experts(self.routing_weights, k)
+
+    def __str__(self) -> str:
+        """One line a row, for reading; the first rows only."""
+        lines = [self._line(row) for row in range(min(len(self), _SHOWN_ROWS))]
+        if len(self) > _SHOWN_ROWS:
+            lines.append(f"... and {len(self) - _SHOWN_ROWS} rows more")
+        return "\n".join(lines)
+
+    def _line(self, row: int) -> str:
+        weights = self.routing_weights[row]
+        experts = self.top_experts(min(_SHOWN_EXPERTS, weights.size))[row]
+        spoke = ", ".join(f"expert_{index} {weights[index]:.0%}" for index in experts)
+        return f"{self._answer(row)}; {spoke}"
+
+    def _answer(self, row: int) -> str:
+        if self.labels is not None and self.confidence is not None:
+            return f"{self.labels[row]} ({self.confidence[row]:.1%})"
+        answers = []
+        for index, name in enumerate(self.class_labels):
+            value = 0.0 if self.values is None else float(self.values[row, index])
+            spread = "" if self.sigma is None else f" ± {self.sigma[row, index]:.3g}"
+            answers.append(f"{name} = {value:.6g}{spread}")
+        return ", ".join(answers)
