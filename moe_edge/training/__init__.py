@@ -1,0 +1,83 @@
+"""Train mixtures of experts in Keras: layers, model builders, data, split, the ``.keras`` archive.
+
+Names load on first use: reading and checking a table imports no TensorFlow.
+Layer: desktop.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from moe_edge.training.keras_setup import prepare_environment
+
+prepare_environment()
+
+if TYPE_CHECKING:
+    from moe_edge.training.archive import LoadedModel, load_model, match_split, save_model
+    from moe_edge.training.builders import create_expert_model, create_gating_network, create_moe_model
+    from moe_edge.training.data import Dataset, dataset_from_arrays, encode_dataset, read_dataset
+    from moe_edge.training.fit import TrainingResult, train_mixture
+    from moe_edge.training.layers import (
+        LoadBalancing,
+        Preprocess,
+        StackedDense,
+        StackExperts,
+        TargetScale,
+        WeightedSum,
+    )
+    from moe_edge.training.mixture import build_mixture
+    from moe_edge.training.outputs import full_outputs
+    from moe_edge.training.regression_layers import GaussianExperts, GaussianMixture
+    from moe_edge.training.split import Split, split_dataset
+    from moe_edge.training.tables import Table, read_table
+
+_HOMES = {
+    "archive": ("LoadedModel", "load_model", "match_split", "save_model"),
+    "builders": ("create_expert_model", "create_gating_network", "create_moe_model"),
+    "data": ("Dataset", "dataset_from_arrays", "encode_dataset", "read_dataset"),
+    "fit": ("TrainingResult", "train_mixture"),
+    "layers": ("LoadBalancing", "Preprocess", "StackExperts", "StackedDense", "TargetScale", "WeightedSum"),
+    "mixture": ("build_mixture",),
+    "outputs": ("full_outputs",),
+    "regression_layers": ("GaussianExperts", "GaussianMixture"),
+    "split": ("Split", "split_dataset"),
+    "tables": ("Table", "read_table"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Dataset",
+    "GaussianExperts",
+    "GaussianMixture",
+    "LoadBalancing",
+    "LoadedModel",
+    "Preprocess",
+    "Split",
+    "StackExperts",
+    "StackedDense",
+    "Table",
+    "TargetScale",
+    "TrainingResult",
+    "WeightedSum",
+    "build_mixture",
+    "create_expert_model",
+    "create_gating_network",
+    "create_moe_model",
+    "dataset_from_arrays",
+    "encode_dataset",
+    "full_outputs",
+    "load_model",
+    "match_split",
+    "read_dataset",
+    "read_table",
+    "save_model",
+    "split_dataset",
+    "train_mixture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(import_module(f"moe_edge.training.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module 'moe_edge.training' has no attribute {name!r}")

@@ -1,0 +1,90 @@
+"""See more of a mixture than its answer: routing weights, sigma, what each expert says.
+
+Layer: desktop (training).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from moe_edge.errors import ModelFileError
+from moe_edge.training.layers import WeightedSum
+from moe_edge.training.regression_layers import GaussianMixture
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureTensors:
+    """The symbolic tensors inside a mixture.
+
+    Attributes:
+        routing_weights: (B, E).
+        expert_outputs: (B, E, K), or (B, E, 2K) for a gaussian mixture.
+        prediction: (B, K).
+        sigma: (B, K), or None where the mixture gives none.
+    """
+
+    routing_weights: Any
+    expert_outputs: Any
+    prediction: Any
+    sigma: Any = None
+
+
+def mixture_tensors(model: keras.Model) -> MixtureTensors:
+    """Find the combining layer of a functional mixture and the tensors around it.
+
+    Raises:
+        ModelFileError: If the model isn't functional, or has no or more than one combining layer.
+    """
+    layers = [layer for layer in getattr(model, "layers", []) if isinstance(layer, (WeightedSum, GaussianMixture))]
+    if len(layers) != 1:
+        raise ModelFileError(
+            f"expected a model with one layer that combines experts (WeightedSum or GaussianMixture), "
+            f"got {len(layers)} in {model.name!r}; build it with create_moe_model or build_mixture"
+        )
+    try:
+        weights, answers = layers[0].input
+        prediction = model.output
+        combined = layers[0].output
+    except (AttributeError, ValueError) as error:
+        raise ModelFileError(
+            f"expected a functional Keras model, got {type(model).__name__} {model.name!r}; "
+            "build it with keras.Model(inputs, outputs)"
+        ) from error
+    if isinstance(prediction, (list, tuple, dict)):
+        raise ModelFileError(f"expected a mixture with one output, got {len(prediction)} in {model.name!r}")
+    sigma = combined[1] if isinstance(layers[0], GaussianMixture) else None
+    return MixtureTensors(weights, answers, prediction, sigma)
+
+
+def full_outputs(model: keras.Model) -> keras.Model:
+    """Show a mixture's routing beside its answer; weights are shared, nothing is copied.
+
+    Args:
+        model: What ``create_moe_model`` or ``build_mixture`` gave, or a model loaded from a file.
+
+    Returns:
+        A model of the same inputs to a dict: ``prediction`` (B, K), ``routing_weights`` (B, E), and for gaussian
+        mixtures ``sigma`` (B, K).
+
+    Raises:
+        ModelFileError: If no combining layer is found.
+    """
+    tensors = mixture_tensors(model)
+    outputs = {"prediction": tensors.prediction, "routing_weights": tensors.routing_weights}
+    if tensors.sigma is not None:
+        outputs["sigma"] = tensors.sigma
+    return keras.Model(model.input, outputs, name=f"{model.name}_full")
+
+
+def expert_outputs(model: keras.Model) -> keras.Model:
+    """Show what each expert answers: a model to a dict of ``full_outputs`` and ``expert_outputs`` (B, E, K or 2K)."""
+    tensors = mixture_tensors(model)
+    outputs = {
+        "prediction": tensors.prediction,
+        "routing_weights": tensors.routing_weights,
+        "expert_outputs": tensors.expert_outputs,
+    }
+    return keras.Model(model.input, outputs, name=f"{model.name}_experts")
