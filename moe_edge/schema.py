@@ -82,6 +82,8 @@ class Column:
                     f"row {row}, column {self.name!r}: expected a category seen in training, got {text!r}; {known}"
                 ) from None
         try:
+            if isinstance(value, str) and "_" in value:
+                raise ValueError("float() takes 1_000, which no table means as a number")
             number = float(value)
         except (TypeError, ValueError):
             raise DataError(f"row {row}, column {self.name!r}: expected a number, got {value!r}") from None

@@ -94,9 +94,7 @@ class FusedGraph:
         return interpreter
 
     def _interpreter(self) -> Any:
-        # By path, the runtime maps the file itself: weights that aren't used are never read.
-        model = self._file.path if self._file.path is not None else bytes(self._file.content)
-        return self._backend.interpreter(model, num_threads=self._num_threads)
+        return self._backend.interpreter(self._file.loadable, num_threads=self._num_threads)
 
     def _nothing(self) -> dict[str, npt.NDArray[np.float32]]:
         return {name: np.empty((0, *shape), dtype=np.float32) for name, shape in self._output_shapes.items()}

@@ -68,7 +68,8 @@ class InputRows:
         if isinstance(x, np.ndarray) and x.dtype == np.float32:
             return x
         if hasattr(x, "columns") and hasattr(x, "to_dict"):
-            x = x.to_dict("records")
+            # Nullable dtypes have their own missing value, which float() doesn't know.
+            x = x.astype(object).where(x.notna(), None).to_dict("records")
             if not x:
                 return np.empty((0, *self._shape), dtype=np.float32)
         if isinstance(x, np.ndarray) and x.dtype.kind in "OUS":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import mmap
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -50,6 +51,7 @@ class ModelFile:
     structure: ModelStructure
     manifest: Manifest | None
     _digests_at: int | None = field(default=None, repr=False)
+    _descriptor: _Descriptor | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, model: str | os.PathLike[str] | bytes) -> ModelFile:
@@ -64,8 +66,13 @@ class ModelFile:
         Raises:
             ModelFileError: If it is missing, empty, truncated, damaged, or another kind of file.
         """
-        path = None if isinstance(model, bytes) else Path(model)
-        content: FileContent = model if isinstance(model, bytes) else _map(Path(model))
+        path: Path | None = None
+        descriptor: _Descriptor | None = None
+        if isinstance(model, bytes):
+            content: FileContent = model
+        else:
+            path = Path(model)
+            content, descriptor = _map(path)
         source = "these bytes" if path is None else str(path)
         try:
             _check_start(content, source)
@@ -78,13 +85,13 @@ class ModelFile:
                 ) from error
             digests_at = _check_head(content, structure, source)
             manifest = _read_manifest(content, structure, source)
+            if manifest is not None and digests_at is None:
+                raise ModelFileError(f"{source}: expected digests beside the manifest, got none; convert it again")
         except BaseException:
             if isinstance(content, mmap.mmap):
                 content.close()
             raise
-        if manifest is not None and digests_at is None:
-            raise ModelFileError(f"{source}: expected a digest beside the manifest, got none; convert the model again")
-        return cls(content, path, structure, manifest, digests_at)
+        return cls(content, path, structure, manifest, digests_at, descriptor)
 
     @property
     def source(self) -> str:
@@ -100,6 +107,13 @@ class ModelFile:
     def subgraphs(self) -> tuple[Subgraph, ...]:
         """The subgraphs; the first is what a host without signatures runs."""
         return self.structure.subgraphs
+
+    @property
+    def loadable(self) -> bytes | str:
+        """What to give an interpreter, now or later: these very bytes, even when ``path`` has been replaced since."""
+        if self._descriptor is not None and self._descriptor.path is not None:
+            return self._descriptor.path
+        return bytes(self.content)
 
     def verify_weights(self) -> None:
         """Check the digest of the weights: reads the whole file.
@@ -118,6 +132,8 @@ class ModelFile:
         """Release the memory map; a second call does nothing."""
         if isinstance(self.content, mmap.mmap):
             self.content.close()
+        if self._descriptor is not None:
+            self._descriptor.close()
 
     def __enter__(self) -> ModelFile:
         return self
@@ -126,13 +142,40 @@ class ModelFile:
         self.close()
 
 
-def _map(path: Path) -> mmap.mmap:
-    """Map a file read-only."""
+class _Descriptor:
+    """An open file, kept so that a runtime can map the same file by name; closed with its owner."""
+
+    def __init__(self, number: int) -> None:
+        self._number: int | None = number
+
+    @property
+    def path(self) -> str | None:
+        """A path to the open file itself, where the system has one (Linux)."""
+        path = f"/proc/self/fd/{self._number}"
+        return path if self._number is not None and os.path.exists(path) else None  # noqa: PTH110 - pathlib is slower
+
+    def close(self) -> None:
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _map(path: Path) -> tuple[mmap.mmap, _Descriptor]:
+    """Map a file read-only; what can't be mapped, such as a pipe, is refused."""
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise ModelFileError(f"{path}: expected a .tflite, got an empty file; copy or convert it again")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = _Descriptor(number)
+        status = os.fstat(number)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFileError(f"expected a .tflite file, got {path}, which is no regular file; give a file")
+        if status.st_size == 0:
+            raise ModelFileError(f"{path}: expected a .tflite, got an empty file; copy or convert it again")
+        return mmap.mmap(number, 0, access=mmap.ACCESS_READ), descriptor
     except FileNotFoundError as error:
         raise ModelFileError(f"there is no file {path}; expected a .tflite written by moe-edge convert") from error
     except IsADirectoryError as error:

@@ -42,6 +42,7 @@ class Predictor:
         task: Classification or regression.
         num_experts: E.
         num_features: Values of one row.
+        has_sigma: Whether ``predict_raw`` gives ``sigma``.
         backend: Name of the runtime: ``litert``, ``tflite-runtime`` or ``tensorflow``.
     """
 
@@ -95,6 +96,11 @@ class Predictor:
     def num_features(self) -> int:
         """Values of one row."""
         return int(np.prod(self.manifest.input_shape))
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether the model says how far off its numbers may be (Gaussian experts)."""
+        return "sigma" in self._file.signatures[SIGNATURE].outputs
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
         """Answer rows: one of the labels each, or numbers.

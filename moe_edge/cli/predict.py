@@ -1,0 +1,131 @@
+"""``moe-edge predict``: answer the rows of a table with a .tflite, without TensorFlow.
+
+Standard output carries the answers and nothing else; people's text goes to standard error.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import numpy as np
+
+from moe_edge.atomic import atomic_path, check_writable
+from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.config import Task
+from moe_edge.errors import DataError, MoeEdgeError
+from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
+from moe_edge.runtime.csv_rows import STANDARD_INPUT, read_chunks
+from moe_edge.runtime.explanation import Explanation
+from moe_edge.runtime.predictor import Predictor
+
+EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=EXISTING_FILE)
+@click.argument("data", type=EXISTING_TABLE)
+@click.option("--output", "-o", type=OUTPUT_FILE, help="Write the answers to this .csv instead of standard output.")
+@click.option("--explain", is_flag=True, help="Add the weight of each expert.")
+@click.option(
+    "--backend", type=click.Choice(BACKEND_NAMES), default=AUTO, show_default=True, help="The TFLite runtime."
+)
+@output_options
+def command(
+    *, model: Path, data: Path, output: Path | None, explain: bool, backend: str, as_json: bool, quiet: bool
+) -> None:
+    """Answer the rows of DATA (.csv, .npy, .npz; - is a .csv on standard input) with MODEL.
+
+    Writes a CSV: label, confidence and one probability a class; for a regression the predictions and, where the
+    model knows it, their sigma.
+    """
+    reporter = Reporter(as_json=as_json, quiet=quiet, to_stderr=True)
+    if output is not None:
+        check_writable(output)
+        if any(output.exists() and source != STANDARD_INPUT and output.samefile(source) for source in (model, data)):
+            raise MoeEdgeError(f"expected an output file of its own, got {output}, which is read; choose another -o")
+    with Predictor(model, backend=backend) as predictor:
+        answers = _answers(predictor, data)
+        header = _header(predictor, explain=explain)
+        if output is not None:
+            with atomic_path(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+                count = _write(file, header, answers, explain=explain)
+            reporter.say(f"Wrote {count:,} rows to {output} ({predictor.backend})")
+            reporter.document({"model": str(model), "output": str(output), "num_rows": count})
+        elif as_json:
+            rows = [dict(zip(header, row, strict=True)) for row in _rows(answers, explain=explain, as_text=False)]
+            reporter.document({"model": str(model), "backend": predictor.backend, "rows": rows})
+        else:
+            with _standard_output() as file:
+                count = _write(file, header, answers, explain=explain)
+            reporter.say(f"{count:,} rows answered ({predictor.backend})")
+
+
+def _answers(predictor: Predictor, data: Path) -> Iterator[Explanation]:
+    """Answer the table a chunk at a time."""
+    empty = True
+    for chunk in read_chunks(data, predictor.manifest.schema):
+        empty = False
+        yield predictor.explain(chunk)
+    if empty:
+        raise DataError(f"expected rows to answer, got none in {'standard input' if data == STANDARD_INPUT else data}")
+
+
+def _header(predictor: Predictor, *, explain: bool) -> list[str]:
+    labels = predictor.labels
+    if predictor.task is Task.CLASSIFICATION:
+        names = ["label", "confidence", *(f"p({label})" for label in labels)]
+    else:
+        suffixes = [""] if len(labels) == 1 else [f"({label})" for label in labels]
+        names = [f"prediction{suffix}" for suffix in suffixes]
+        if predictor.has_sigma:
+            names += [f"sigma{suffix}" for suffix in suffixes]
+    return names + [f"expert_{index}" for index in range(predictor.num_experts)] * explain
+
+
+def _rows(answers: Iterable[Explanation], *, explain: bool, as_text: bool) -> Iterator[list[Any]]:
+    """One row of the output a row of the table."""
+    for answer in answers:
+        blocks = [answer.probabilities if answer.probabilities is not None else answer.values, answer.sigma]
+        if explain:
+            blocks.append(answer.routing_weights)
+        numbers = np.concatenate([block for block in blocks if block is not None], axis=1)
+        for index, row in enumerate(numbers.tolist()):
+            cells: list[Any] = [f"{value:.7g}" if as_text else float(f"{value:.7g}") for value in row]
+            if answer.labels is not None and answer.confidence is not None:
+                confidence = float(answer.confidence[index])
+                shown = f"{confidence:.7g}" if as_text else float(f"{confidence:.7g}")
+                cells = [str(answer.labels[index]), shown, *cells]
+            yield cells
+
+
+def _write(file: TextIO, header: list[str], answers: Iterable[Explanation], *, explain: bool) -> int:
+    """Write the CSV; returns the number of rows. Nothing is written when the first chunk already fails."""
+    writer = csv.writer(file, lineterminator="\n")
+    count = 0
+    for row in _rows(answers, explain=explain, as_text=True):
+        if count == 0:
+            writer.writerow(header)
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Standard output, flushed while an error can still be told."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # The unwritten rest would fail once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise MoeEdgeError(f"can't write to standard output: {error.strerror or error}") from error
