@@ -15,15 +15,17 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.config import Combine, MixtureConfig, Recipe, Task, TrainingConfig
+from moe_edge.config import MixtureConfig, Recipe, Task, TrainingConfig
 from moe_edge.schema import FeatureSchema
 from moe_edge.training.data import Dataset, describe_ranges
 from moe_edge.training.losses import (
     CompetitiveCrossentropy,
     GaussianMixtureLikelihood,
     PackExperts,
+    ScaledSquaredError,
     SmoothedCrossentropy,
 )
+from moe_edge.training.metrics import PackedAccuracy, PackedRmse
 from moe_edge.training.mixture import build_mixture
 from moe_edge.training.outputs import mixture_tensors
 from moe_edge.training.score import ExpertReport, Score, dead_expert_warnings, report_experts, score_rows
@@ -135,23 +137,30 @@ def _training_twin(
     model: keras.Model, config: MixtureConfig, training: TrainingConfig, target_scale: list[float]
 ) -> keras.Model:
     """The model that is fitted: the same layers, with the output that the recipe's loss needs."""
-    twin, loss = model, None
-    if training.recipe is Recipe.CLASSICAL and config.task is Task.CLASSIFICATION:
-        loss = keras.losses.SparseCategoricalCrossentropy()
-    elif config.combine is Combine.LOGITS:
-        loss = SmoothedCrossentropy(training.label_smoothing)
-    elif config.combine is Combine.MEAN:
-        loss = keras.losses.MeanSquaredError()
+    classifies = config.task is Task.CLASSIFICATION
+    packs = config.combine.routable and not (classifies and training.recipe is Recipe.CLASSICAL)
+    loss: keras.losses.Loss
+    if not packs:
+        if classifies:
+            # Without smoothing this is sparse categorical cross-entropy, the classical recipe's.
+            loss = SmoothedCrossentropy(training.label_smoothing)
+            metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        else:
+            loss = ScaledSquaredError(target_scale)
+            metric = keras.metrics.RootMeanSquaredError(name="rmse")
+        twin = keras.Model(model.input, model.output, name="mixture_in_training")
     else:
         tensors = mixture_tensors(model)
         packed = PackExperts(name="packed")([tensors.routing_weights, tensors.expert_outputs])
         twin = keras.Model(model.input, packed, name="mixture_in_training")
-        if config.combine is Combine.GAUSSIAN:
-            loss = GaussianMixtureLikelihood(target_scale)
-        else:
+        if classifies:
             loss = CompetitiveCrossentropy(training.competitive_weight, training.label_smoothing)
+            metric = PackedAccuracy(name="accuracy")
+        else:
+            loss = GaussianMixtureLikelihood(target_scale)
+            metric = PackedRmse(name="rmse")
     # XLA's compilation takes longer than training a small mixture.
-    twin.compile(keras.optimizers.Adam(training.learning_rate), loss, jit_compile=False)
+    twin.compile(keras.optimizers.Adam(training.learning_rate), loss, metrics=[metric], jit_compile=False)
     return twin
 
 

@@ -115,3 +115,26 @@ class SmoothedCrossentropy(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable(package="moe_edge")
+class ScaledSquaredError(keras.losses.Loss):
+    """Squared error of standardised targets, so that learning rates suit every unit; targets and answers (B, K).
+
+    Attributes:
+        target_scale: Spread of each output.
+    """
+
+    def __init__(self, target_scale: list[float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_scale = [float(value) for value in target_scale]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Mean over the outputs, for each row, (B,)."""
+        scale = ops.convert_to_tensor([self.target_scale], dtype=y_pred.dtype)
+        y = ops.reshape(ops.cast(y_true, y_pred.dtype), (-1, len(self.target_scale)))
+        return ops.mean(ops.square((y - y_pred) / scale), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "target_scale": list(self.target_scale)}

@@ -18,7 +18,7 @@ from moe_edge.training.split import Rows, Split
 
 DEAD_SHARE = 0.2
 """An expert is called dead when its mean gate weight is below this share of an even one."""
-_BATCH = 1024
+_BATCH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,15 @@ def score_rows(model: keras.Model, task: Task, x: npt.NDArray[np.float32], y: np
 
 
 def predict(model: keras.Model, x: npt.NDArray[np.float32]) -> Any:
-    """Answer rows in batches, silently."""
-    return model.predict(x, batch_size=_BATCH, verbose=0)
+    """Answer rows in batches: an array (n, K), or a dict of arrays where the model gives several outputs.
+
+    Plain calls: ``Model.predict`` would trace a graph anew for every model.
+    """
+    batches = [
+        keras.tree.map_structure(keras.ops.convert_to_numpy, model(x[start : start + _BATCH], training=False))
+        for start in range(0, max(1, len(x)), _BATCH)
+    ]
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def report_experts(
