@@ -19,7 +19,8 @@ def to_dict(value: Any, *, omit_defaults: bool = False) -> Any:
 
     Args:
         value: The dataclass, or anything inside one.
-        omit_defaults: Leave out fields that have their default value; ``from_dict`` fills them in again.
+        omit_defaults: Be compact: leave out fields that have their default value and write whole numbers without
+            ".0"; ``from_dict`` restores both.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
@@ -33,6 +34,9 @@ def to_dict(value: Any, *, omit_defaults: bool = False) -> Any:
         return [to_dict(item, omit_defaults=omit_defaults) for item in value]
     if isinstance(value, Mapping):
         return {str(key): to_dict(item, omit_defaults=omit_defaults) for key, item in value.items()}
+    if omit_defaults and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        # 16.0 as 16: ``from_dict`` makes it a float again.
+        return int(value)
     return value
 
 

@@ -27,6 +27,7 @@ from moe_edge_converters.answer_check import AnswerCheck, check_answers
 from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.file_writer import pack, read_model, serialize
 from moe_edge_converters.fused_graph import Bank, build_fused_graph
+from moe_edge_converters.routed_signatures import COMBINE, GATE, add_routed_signatures, expert_signature
 from moe_edge_converters.schemes import Scheme
 from moe_edge_converters.spec import MixtureSpec
 
@@ -36,8 +37,8 @@ Progress = Callable[[int, str], None]
 CHECK_ROWS = 200
 """Rows that every written file answers before the conversion is called done."""
 
-MAX_GOLDEN_VALUES = 512
-"""Golden rows go into every file: a few hundred numbers at most."""
+MAX_GOLDEN_ROWS, MAX_GOLDEN_VALUES = 4, 128
+"""Golden rows go into every file, so there are few: at most four, and at most so many numbers, but always one row."""
 
 STAGES = 6
 """Calls of ``progress`` in one conversion."""
@@ -70,12 +71,14 @@ class ConversionOptions:
         scheme: The scheme of the experts.
         gate_scheme: The scheme of the gate; float32 because a flipped route costs more than the bytes it saves.
         per_tensor: One scale a weight tensor, for hosts that know no per-channel weights.
+        self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
         provenance: Free text fields for the manifest (source, licence, ...).
     """
 
     scheme: Scheme = Scheme.W8A8
     gate_scheme: Scheme = Scheme.FLOAT32
     per_tensor: bool = False
+    self_contained: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,6 +90,7 @@ def convert(
     scheme: str | Scheme = Scheme.W8A8,
     gate_scheme: str | Scheme = Scheme.FLOAT32,
     per_tensor: bool = False,
+    self_contained: bool = False,
     schema: FeatureSchema | None = None,
     provenance: Mapping[str, str] | None = None,
     progress: Progress | None = None,
@@ -100,6 +104,7 @@ def convert(
         scheme: ``float32``, ``float16``, ``dynamic_w8`` or ``w8a8``.
         gate_scheme: Scheme of the gating network.
         per_tensor: One scale a weight tensor instead of one a channel.
+        self_contained: Share no bytes between tensors, for microcontrollers and unknown hosts.
         schema: Columns and labels; by default the model's own, else numbered ones.
         provenance: Free text fields for the manifest: source, licence, ...
         progress: Called with (1, name of the next stage), ``STAGES`` times.
@@ -127,7 +132,11 @@ def convert(
         return np.asarray(model.predict(batch, verbose=0, batch_size=256), dtype=np.float32)
 
     options = ConversionOptions(
-        scheme=_scheme(scheme), gate_scheme=_scheme(gate_scheme), per_tensor=per_tensor, provenance=provenance or {}
+        scheme=_scheme(scheme),
+        gate_scheme=_scheme(gate_scheme),
+        per_tensor=per_tensor,
+        self_contained=self_contained,
+        provenance=provenance or {},
     )
     return convert_spec(spec, output, reference=reference, rows=rows, options=options, schema=schema, progress=progress)
 
@@ -160,31 +169,36 @@ def convert_spec(
             "give calibration=x_train, or choose float16 or dynamic_w8, which need none"
         )
     schemes = [options.scheme.value] * spec.num_experts
-    float_model, banks = build_fused_graph(spec, schemes)
+    float_model, layout = build_fused_graph(spec, schemes)
     content = pack(float_model)
     notify(1, "calibrating")
     ranges, coverage = None, None
     if rows is not None and _needs_calibration(options):
         ranges, coverage = calibration.measure_ranges(content, calibration.thin_rows(rows))
     notify(1, "quantizing")
-    part_schemes = _part_schemes(spec, banks, options)
+    part_schemes = _part_schemes(spec, layout.banks, options)
     rules = [quantization.PartRule(prefix=f"{part}/", scheme=scheme) for part, scheme in part_schemes.items()]
     quantized = read_model(quantization.quantize(content, rules, ranges, per_tensor=options.per_tensor))
     audit.check_schemes(quantized, part_schemes)
+    # A mixture that may not run routed (logits or means are summed) is written dense: no signature invites to it.
+    aliases = add_routed_signatures(quantized, layout).aliases if spec.combine.routable else {}
+
+    def written(manifest: Manifest) -> bytes:
+        return serialize(quantized, manifest=manifest.to_json(), aliases=aliases, self_contained=options.self_contained)
+
     notify(1, "checking the answers")
     check_batch = calibration.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)
     manifest = _manifest(spec, options, schema, coverage)
     expected = (reference or _float_reference(content))(check_batch)
-    draft = serialize(quantized, manifest=manifest.to_json())
-    check = check_answers(draft, check_batch, expected, task=spec.task, lossless=not rules_lossy(options))
+    check = check_answers(written(manifest), check_batch, expected, task=spec.task, lossless=not rules_lossy(options))
     manifest = _with_golden(manifest, check_batch, check.predictions)
-    final = serialize(quantized, manifest=manifest.to_json())
+    final = written(manifest)
     notify(1, "writing the file")
     write_atomically(output, final)
     # What is on disk, not what was in memory, is what ships.
-    written = check_answers(output, check_batch, expected, task=spec.task, lossless=not rules_lossy(options))
+    check = check_answers(output, check_batch, expected, task=spec.task, lossless=not rules_lossy(options))
     notify(1, "done")
-    return ConversionResult(path=output, num_bytes=len(final), manifest=manifest, coverage=coverage, check=written)
+    return ConversionResult(path=output, num_bytes=len(final), manifest=manifest, coverage=coverage, check=check)
 
 
 def rules_lossy(options: ConversionOptions) -> bool:
@@ -251,13 +265,20 @@ def _manifest(
         schema = numbered_schema(int(np.prod(spec.input_shape)), spec.num_outputs, spec.task)
     if len(schema.labels) != spec.num_outputs:
         raise ConversionError(f"expected {spec.num_outputs} labels, got {len(schema.labels)}: {schema.labels[:5]}")
-    parts = [Part(id="gate", role=Role.GATE, scheme=options.gate_scheme.value)]
+    routable = spec.combine.routable
+    parts = [Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=GATE if routable else None)]
     if spec.preprocess is not None:
         parts.insert(0, Part(id="preprocess", role=Role.PREPROCESS))
     parts += [
-        Part(id=f"expert_{index}", role=Role.EXPERT, scheme=options.scheme.value) for index in range(spec.num_experts)
+        Part(
+            id=expert_signature(index),
+            role=Role.EXPERT,
+            scheme=options.scheme.value,
+            signature=expert_signature(index) if routable else None,
+        )
+        for index in range(spec.num_experts)
     ]
-    parts.append(Part(id="combine", role=Role.COMBINE))
+    parts.append(Part(id=COMBINE, role=Role.COMBINE, signature=COMBINE if routable else None))
     record = {} if coverage is None else {"rows": coverage.num_rows, "rows_per_expert": list(coverage.own)}
     return Manifest(
         task=spec.task,
@@ -301,7 +322,7 @@ def _float_reference(content: bytes) -> Callable[[Rows], Rows]:
 
 def _with_golden(manifest: Manifest, rows: Rows, predictions: Rows) -> Manifest:
     """Put a few rows with the file's own answers into the manifest."""
-    count = max(1, min(4, MAX_GOLDEN_VALUES // max(1, rows[0].size)))
+    count = max(1, min(MAX_GOLDEN_ROWS, MAX_GOLDEN_VALUES // max(1, rows[0].size)))
     inputs = tuple(
         tuple(None if np.isnan(value) else float(f"{value:.7g}") for value in row.reshape(-1)) for row in rows[:count]
     )

@@ -53,6 +53,14 @@ class _SharingBuilder(flatbuffers.Builder):
     def __init__(self) -> None:
         super().__init__(1 << 16)
         self._vectors: dict[tuple[str, bytes], int] = {}
+        self._texts: dict[bytes, int] = {}
+
+    def CreateString(self, s: Any, encoding: str = "utf-8", errors: str = "strict") -> int:  # noqa: N802
+        """Add a text, or find the equal one that is there: tensors keep their names in every signature."""
+        key = s if isinstance(s, bytes) else s.encode(encoding, errors)
+        if key not in self._texts:
+            self._texts[key] = int(super().CreateString(key))
+        return self._texts[key]
 
     def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802 - the base class's name
         """Add a vector, or find the equal one that is there."""
@@ -72,7 +80,11 @@ class _SharingBuilder(flatbuffers.Builder):
 def pack(model: Any) -> bytes:
     """Serialise with everything inside the flatbuffer, without hash: for tools that read no external weights."""
     for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            operator.inputs = np.asarray(operator.inputs, dtype=np.int32)
+            operator.outputs = np.asarray(operator.outputs, dtype=np.int32)
         for tensor in subgraph.tensors:
+            tensor.shape = np.asarray(tensor.shape, dtype=np.int32)
             quantization = tensor.quantization
             if quantization is not None and quantization.scale is not None:
                 quantization.scale = np.asarray(quantization.scale, dtype=np.float32)

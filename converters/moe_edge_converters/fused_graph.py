@@ -20,6 +20,7 @@ from moe_edge_converters.preprocess_graph import add_preprocess
 from moe_edge_converters.spec import DenseNetwork, HeadSpec, MixtureSpec
 
 SERVING = "serving_default"
+ANSWERS, STACKED = "combine/answers", "combine/stacked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,23 @@ class Bank:
     name: str
     experts: tuple[int, ...]
     scheme: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedLayout:
+    """Names of the tensors between the parts; they survive quantization.
+
+    Attributes:
+        banks: Experts with a common first layer.
+        features: What gate and experts are given.
+        answers: All experts' answers side by side, (1, E * values), before a shared softmax.
+        stacked: The same as (1, E, values).
+    """
+
+    banks: tuple[Bank, ...]
+    features: str
+    answers: str
+    stacked: str
 
 
 def plan_banks(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Bank, ...]:
@@ -55,7 +73,7 @@ def plan_banks(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Bank, ...]:
     )
 
 
-def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, tuple[Bank, ...]]:
+def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, FusedLayout]:
     """Emit the float32 graph of a mixture; the quantizer later gives each part its scheme.
 
     Args:
@@ -64,7 +82,7 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, t
 
     Returns:
         A model with one subgraph and the signature ``serving_default``: x (1, ...) to ``prediction`` (1, K),
-        ``routing_weights`` (1, E) and, for Gaussian mixtures, ``sigma`` (1, K); and its banks.
+        ``routing_weights`` (1, E) and, for Gaussian mixtures, ``sigma`` (1, K); and its layout.
     """
     banks = plan_banks(spec, schemes)
     model = new_model("moe-edge mixture of experts")
@@ -73,13 +91,19 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, t
     features = add_preprocess(builder, x, spec.preprocess) if spec.preprocess else x
     weights = add_network(builder, features, spec.gate, prefix="gate/")
     shared_softmax = spec.combine is Combine.PROBABILITIES and all(map(ends_in_softmax, spec.experts))
+    features_name = builder.subgraph.tensors[features].name
     answers = _add_experts(builder, features, spec, banks, softmax=not shared_softmax)
     outputs = _add_tail(builder, weights, answers, spec, softmax=shared_softmax)
     outputs = {"prediction": outputs["prediction"], "routing_weights": weights, **outputs}
     for name, tensor in outputs.items():
         builder.output(name, tensor)
     add_signature(model, SERVING, builder.index, {"x": x}, outputs)
-    return model, banks
+    return model, FusedLayout(
+        banks=banks,
+        features=features_name,
+        answers=ANSWERS,
+        stacked=STACKED,
+    )
 
 
 def _add_experts(
@@ -122,8 +146,8 @@ def _add_tail(
 ) -> dict[str, TensorIndex]:
     """Stack the experts' answers and weigh them; float32 in every scheme."""
     size = builder.shape(answers[0])[1]
-    stacked = builder.concatenate(answers, name="combine/answers")
-    stacked = builder.reshape(stacked, (spec.num_experts, size), name="combine/stacked")
+    stacked = builder.concatenate(answers, name=ANSWERS)
+    stacked = builder.reshape(stacked, (spec.num_experts, size), name=STACKED)
     if softmax:
         stacked = builder.softmax(stacked, name="combine/probabilities")
     column = builder.reshape(weights, (spec.num_experts, 1), name="combine/routing_weights")

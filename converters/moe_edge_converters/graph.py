@@ -138,7 +138,7 @@ class GraphBuilder:
 
     def constant(self, name: str, value: Array | Sequence[int], dtype: Any = None) -> TensorIndex:
         """Add a constant; equal constants of one subgraph are stored once."""
-        array = np.ascontiguousarray(value, dtype=dtype)
+        array = np.array(value, dtype=dtype, order="C")
         content = array.tobytes()
         key = (array.dtype.str, array.shape, content)
         if key in self._constants:

@@ -1,4 +1,4 @@
-"""Show what is inside any ``.tflite``: signatures, operators, dtypes, bytes of each part, and the manifest if it's ours.
+"""Show what is inside any ``.tflite``: signatures, operators, dtypes, bytes of each part, and our manifest.
 
 Layer: desktop (converters).
 """

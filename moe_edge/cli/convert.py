@@ -12,7 +12,7 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
-from moe_edge.errors import require
+from moe_edge.errors import DataError, require
 from moe_edge.strict import to_dict
 from moe_edge_converters.schemes import Scheme
 
@@ -41,6 +41,9 @@ _SCHEMES = click.Choice([scheme.value for scheme in Scheme])
 )
 @click.option("--per-tensor", is_flag=True, help="One scale a weight tensor, for hosts without per-channel weights.")
 @click.option(
+    "--self-contained", is_flag=True, help="Share no bytes between signatures, for microcontrollers and unknown hosts."
+)
+@click.option(
     "--all-rows", is_flag=True, help="Calibrate on all rows of DATA, though MODEL was trained on another table."
 )
 @output_options
@@ -52,6 +55,7 @@ def command(
     scheme: str,
     gate_scheme: str,
     per_tensor: bool,
+    self_contained: bool,
     all_rows: bool,
     as_json: bool,
     quiet: bool,
@@ -81,6 +85,7 @@ def command(
             scheme=scheme,
             gate_scheme=gate_scheme,
             per_tensor=per_tensor,
+            self_contained=self_contained,
             schema=loaded.schema,
             provenance={"source": model.name},
             progress=advance,
@@ -96,11 +101,31 @@ def _load(model: Path, data: Path | None, *, all_rows: bool) -> tuple[Any, npt.N
     loaded = load_model(model)
     if data is None:
         return loaded, None
+    if loaded.schema is None:
+        return loaded, _plain_rows(data, loaded.model)
     dataset = encode_dataset(data, loaded.schema)
     if all_rows or loaded.split is None:
         return loaded, dataset.features
-    match_split(loaded, dataset)
-    return loaded, dataset.features[loaded.split.train]
+    return loaded, dataset.features[match_split(loaded, dataset).train]
+
+
+def _plain_rows(data: Path, model: Any) -> npt.NDArray[np.float32]:
+    """All rows of a table for a Keras model from elsewhere, which knows no columns: numbers, in the table's order."""
+    import numpy as np
+
+    from moe_edge.schema import Column
+    from moe_edge.training.columns import encode_column
+    from moe_edge.training.tables import read_table
+
+    table = read_table(data)
+    shape = tuple(int(size) for size in model.inputs[0].shape[1:])
+    names = list(table.names)[: int(np.prod(shape))]
+    rows = np.stack([encode_column(Column(name=name), table.column(name)) for name in names], axis=1)
+    if rows.shape[1] != np.prod(shape):
+        raise DataError(
+            f"{data}: expected at least {int(np.prod(shape))} columns for {model.name}, got {rows.shape[1]}"
+        )
+    return rows.reshape(-1, *shape)
 
 
 def _show(report: Reporter, result: ConversionResult, model: Path, data: Path | None) -> None:
