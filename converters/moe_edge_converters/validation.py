@@ -1,0 +1,140 @@
+"""Run the trained model and the shipped file on the same rows, and compare them.
+
+The file is run by the very ``Predictor`` that ships; the arithmetic of the comparison is ``moe_edge.parity``.
+Layer: desktop (converters).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_edge.errors import DataError, ModelFileError
+from moe_edge.manifest import Manifest
+from moe_edge.parity import Answers, ParityReport, compare_answers
+from moe_edge.runtime.predictor import Predictor
+from moe_edge.schema import FeatureSchema
+
+BATCH = 512
+"""Rows a call: bounds the memory of both sides."""
+
+
+def keras_answers(model: Any, features: npt.ArrayLike) -> Answers:
+    """The trained model's answers and routing.
+
+    Args:
+        model: The ``keras.Model`` in memory.
+        features: float32 (n, d), raw rows; NaN where a value is missing.
+
+    Raises:
+        ModelFileError: If ``model`` is no mixture.
+        DataError: If there are no rows.
+    """
+    from moe_edge.training.outputs import full_outputs
+
+    rows = _rows(features, model.input_shape[1:])
+    outputs = full_outputs(model).predict(rows, batch_size=BATCH, verbose=0)
+    return Answers(prediction=outputs["prediction"], routing_weights=outputs["routing_weights"])
+
+
+def tflite_answers(predictor: Predictor, features: npt.ArrayLike) -> Answers:
+    """The shipped file's answers and routing, by the predictor that ships.
+
+    Args:
+        predictor: An open predictor.
+        features: float32 (n, d), raw rows; NaN where a value is missing.
+
+    Raises:
+        DataError: If there are no rows, or the predictor refuses them.
+    """
+    rows = _rows(features, predictor.manifest.input_shape)
+    parts = [predictor.predict_raw(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    return Answers(
+        prediction=np.concatenate([part["prediction"] for part in parts]),
+        routing_weights=np.concatenate([part["routing_weights"] for part in parts]),
+    )
+
+
+def validate(
+    model: Any,
+    predictor: Predictor,
+    features: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    row_numbers: npt.ArrayLike | None = None,
+) -> ParityReport:
+    """Compare a Keras mixture with the file that was made from it.
+
+    Args:
+        model: The ``keras.Model`` in memory.
+        predictor: An open ``Predictor`` of the ``.tflite``.
+        features: float32 (n, d), raw rows that training didn't see; NaN where a value is missing.
+        targets: Class codes (n,), or true outputs (n, K).
+        row_numbers: Each row's number in its table, counted from 1.
+
+    Raises:
+        ModelFileError: If ``model`` is no mixture.
+        DataError: If there are no rows, or shapes don't fit.
+    """
+    return compare_answers(
+        keras_answers(model, features),
+        tflite_answers(predictor, features),
+        targets,
+        task=predictor.task,
+        labels=predictor.labels,
+        row_numbers=row_numbers,
+    )
+
+
+def _rows(features: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    rows = np.asarray(features, dtype=np.float32)
+    if rows.ndim < 2 or not len(rows):
+        raise DataError(f"expected at least one row to compare, of shape {shape}, got an array of shape {rows.shape}")
+    if rows[0].size != int(np.prod(shape)):
+        raise DataError(f"expected rows of {int(np.prod(shape))} values, got {rows[0].size}")
+    return rows.reshape(len(rows), *shape)
+
+
+def check_same_mixture(model: Any, schema: FeatureSchema | None, manifest: Manifest, *, source: str) -> None:
+    """Refuse a file that was made from another mixture.
+
+    Args:
+        model: The ``keras.Model``.
+        schema: The schema that travels with it, or None for a plain Keras model.
+        manifest: What the file says of itself.
+        source: The ``.tflite``, for messages.
+
+    Raises:
+        ModelFileError: If columns, categories, labels, task or shapes differ.
+    """
+    shapes = (
+        ("values a row", int(np.prod(model.input_shape[1:])), int(np.prod(manifest.input_shape))),
+        ("outputs", int(model.output_shape[-1]), len(manifest.schema.labels)),
+    )
+    differences: list[tuple[str, Any, Any]] = [item for item in shapes if item[1] != item[2]]
+    if schema is not None:
+        texts = (
+            ("task", schema.task.value, manifest.schema.task.value),
+            ("target", schema.target, manifest.schema.target),
+            ("columns", list(schema.names), list(manifest.schema.names)),
+            ("labels", list(schema.labels), list(manifest.schema.labels)),
+            ("categories", _categories(schema), _categories(manifest.schema)),
+        )
+        differences += [item for item in texts if item[1] != item[2]]
+    if differences:
+        what, expected, got = differences[0]
+        raise ModelFileError(
+            f"{source}: expected the file that was converted from this model, with {what} {_short(expected)}, "
+            f"got {_short(got)}; convert the model again"
+        )
+
+
+def _categories(schema: FeatureSchema) -> list[tuple[str, ...]]:
+    return [column.categories for column in schema.columns]
+
+
+def _short(value: object, limit: int = 120) -> str:
+    text = str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

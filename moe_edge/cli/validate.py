@@ -1,0 +1,197 @@
+"""``moe-edge validate``: does the .tflite answer like the Keras model, on rows that training never saw?
+
+Layer: command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
+from moe_edge.errors import require
+from moe_edge.parity import MetricPair, ParityReport, Score
+from moe_edge.strict import to_dict
+from moe_edge.thresholds import ParityThresholds, check_parity
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from moe_edge.training.archive import LoadedModel
+
+_DEFAULTS = ParityThresholds()
+
+
+@click.command()
+@click.argument("model", type=EXISTING_FILE)
+@click.argument("tflite", type=EXISTING_FILE)
+@click.argument("data", type=EXISTING_FILE)
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 100),
+    default=_DEFAULTS.max_accuracy_drop,
+    show_default=True,
+    metavar="POINTS",
+    help="Points of accuracy that may be lost; one row always may, unless this is 0.",
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=_DEFAULTS.min_agreement,
+    show_default=True,
+    metavar="SHARE",
+    help="Least share of rows with the same label, in [0, 1]; one row may always differ, unless this is 1.",
+)
+@click.option(
+    "--max-abs-error",
+    type=click.FloatRange(0),
+    metavar="X",
+    help="Largest difference of a probability, or of an output in its unit.  [default: not checked]",
+)
+@click.option(
+    "--max-rmse-rise",
+    type=click.FloatRange(0),
+    default=_DEFAULTS.max_rmse_rise,
+    show_default=True,
+    metavar="PERCENT",
+    help="Percent by which the RMSE of an output may rise (regression).",
+)
+@click.option("--all-rows", is_flag=True, help="Compare on all rows of DATA, though MODEL may have seen them.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "litert", "tflite-runtime", "tensorflow"]),
+    default="auto",
+    show_default=True,
+    help="The runtime that runs the .tflite.",
+)
+@output_options
+@click.pass_context
+def command(
+    context: click.Context,
+    model: Path,
+    tflite: Path,
+    data: Path,
+    *,
+    max_accuracy_drop: float,
+    min_agreement: float,
+    max_abs_error: float | None,
+    max_rmse_rise: float,
+    all_rows: bool,
+    backend: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Check that TFLITE answers like the Keras MODEL that it was converted from.
+
+    DATA is the table that MODEL was trained on; only the rows that training held out are compared, as remembered in
+    MODEL. The exit code is 0 for PASS and 1 for FAIL.
+    """
+    try:
+        thresholds = ParityThresholds(
+            max_accuracy_drop=max_accuracy_drop,
+            min_agreement=min_agreement,
+            max_abs_error=max_abs_error,
+            max_rmse_rise=max_rmse_rise,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    require("tensorflow", extra="desktop", purpose="validate")
+    from moe_edge.runtime.predictor import Predictor
+
+    report = Reporter(as_json=as_json, quiet=quiet)
+    # The small file is checked first: it needs no TensorFlow, and a damaged one ends the command at once.
+    with Predictor(tflite, backend=backend) as predictor:
+        with report.progress(f"Comparing {tflite.name} with {model.name}", total=4) as advance:
+            from moe_edge.training.keras_setup import load_keras
+
+            advance(0, "starting TensorFlow")
+            load_keras()
+            from moe_edge.training.archive import load_model
+            from moe_edge.training.data import encode_dataset
+            from moe_edge_converters.validation import check_same_mixture, validate
+
+            advance(1, "loading the model")
+            loaded = load_model(model)
+            check_same_mixture(loaded.model, loaded.schema, predictor.manifest, source=str(tflite))
+            advance(1, "reading the table")
+            dataset = encode_dataset(data, loaded.schema or predictor.manifest.schema)
+            rows = _choose_rows(loaded, dataset, all_rows=all_rows)
+            advance(1, f"running {len(rows)} rows through both")
+            targets = dataset.require_target()[rows]
+            result = validate(loaded.model, predictor, dataset.features[rows], targets, row_numbers=rows + 1)
+            advance(1, "")
+        scheme, runtime = predictor.manifest.scheme, predictor.backend
+    failures = check_parity(result, thresholds)
+    report.document(
+        {
+            "passed": not failures,
+            "failures": list(failures),
+            "scheme": scheme,
+            "backend": runtime,
+            "held_out": not all_rows and loaded.split is not None,
+            "thresholds": to_dict(thresholds),
+            "report": to_dict(result),
+        }
+    )
+    rows_are = (
+        "held-out rows" if loaded.split is not None and not all_rows else "rows as given, seen in training or not"
+    )
+    _show(report, result, f"{result.num_rows} {rows_are}: Keras and the {scheme} file on {runtime}")
+    for failure in failures:
+        # Reasons are errors: they are shown with --quiet too.
+        click.echo(f"FAIL: {failure}", err=not report.speaks)
+    if failures:
+        report.next_command(f"moe-edge convert {model} {data} -o {tflite} --scheme float16")
+        context.exit(1)
+    report.say("PASS: the file answers like the model, within the thresholds")
+    report.next_command(f"moe-edge predict {tflite} {data} --explain")
+
+
+def _choose_rows(loaded: LoadedModel, dataset: Any, *, all_rows: bool) -> npt.NDArray[np.int64]:
+    """The held-out rows; all of them when asked for, or when the model comes from elsewhere and remembers none."""
+    import numpy
+
+    from moe_edge.training.archive import match_split
+
+    if all_rows or loaded.split is None:
+        return numpy.arange(dataset.num_rows, dtype=numpy.int64)
+    return match_split(loaded, dataset).test
+
+
+def _show(report: Reporter, result: ParityReport, title: str) -> None:
+    table: list[tuple[str, str, str]] = [
+        (_name(metric), _score(metric, metric.keras), _score(metric, metric.tflite)) for metric in result.metrics
+    ]
+    table += [
+        (f"expert_{index} usage", f"{before:.1%}", f"{after:.1%}")
+        for index, (before, after) in enumerate(zip(result.keras_usage, result.tflite_usage, strict=True))
+    ]
+    report.table(title, ("[95 % interval]", "Keras", "tflite"), table)
+    if result.agreement is not None:
+        report.say(f"Same label: {result.agreeing_rows} of {result.num_rows} rows ({result.agreement:.2%})")
+    report.say(f"Difference: largest {result.max_abs_error:.4g}, mean {result.mean_abs_error:.4g}")
+    flips = "" if result.route_flip_error is None else f"; mean difference there {result.route_flip_error:.4g}"
+    report.say(f"Same preferred expert: {result.routing_agreement:.2%} of rows{flips}")
+    if result.max_abs_error > 0 or result.tflite_non_finite_rows:
+        report.table(
+            "Rows that differ most",
+            ("row", "difference", "Keras", "tflite", "true", "same expert"),
+            [
+                (row.row, f"{row.abs_error:.4g}", row.keras, row.tflite, row.target, "yes" if row.same_expert else "no")
+                for row in result.worst_rows
+            ],
+        )
+
+
+def _name(metric: MetricPair) -> str:
+    name = {"accuracy": "accuracy", "rmse": "RMSE", "r2": "R²"}[metric.name]
+    return f"{name} of {metric.output}" if metric.output else name
+
+
+def _score(metric: MetricPair, score: Score) -> str:
+    if metric.name == "accuracy":
+        return f"{score.value:.2%} [{score.low:.1%}, {score.high:.1%}]"
+    return f"{score.value:.5g} [{score.low:.4g}, {score.high:.4g}]"

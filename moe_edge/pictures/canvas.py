@@ -1,0 +1,61 @@
+"""What all pictures share: colours that colour-blind readers tell apart, sizes, and writing a PNG whole.
+
+Layer: desktop (pictures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from moe_edge.atomic import atomic_path
+
+# Okabe and Ito (2008), "Color universal design": told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+INK, FAINT, PAPER = "#222222", "#9a9a9a", "#ffffff"
+
+DPI = 150
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of its own canvas, in inches: no pyplot, hence no global state, and threads may draw."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        MoeEdgeError: If ``path`` can't be written.
+    """
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path
+
+
+def plain_text(text: str, limit: int = 24) -> str:
+    """A name from the user's table as matplotlib shows it verbatim, on one line, shortened.
+
+    Dollar signs would start mathematics, and fail on a name such as ``price_$_in_$``.
+    """
+    line = " ".join(str(text).split())
+    line = line if len(line) <= limit else line[: limit - 1] + "…"
+    return line.replace("$", r"\$")
+
+
+def hide_frame(axes: Axes, sides: Sequence[str] = ("top", "right")) -> None:
+    """Drop the sides of the frame that carry no scale."""
+    for side in sides:
+        axes.spines[side].set_visible(False)
+
+
+def tick_step(count: int, most: int = 20) -> int:
+    """Label every n-th of ``count`` classes, so that labels don't run into each other."""
+    return max(1, -(-count // most))
