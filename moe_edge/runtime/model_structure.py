@@ -18,10 +18,12 @@ import numpy as np
 
 from moe_edge.runtime.flatbuffer_verifier import FlatbufferError, FlatbufferVerifier, Row, Span
 from moe_edge.runtime.integrity import find_head
+from moe_edge.runtime.operator_rules import check_operator
 from moe_edge.runtime.tflite_schema import CUSTOM_OPERATOR, SCHEMA_VERSION, TENSOR_TYPES, UNIONS
 
 _MAX_RANK = 16
-_MAX_TENSOR_BYTES = 2**31
+_MAX_ACTIVATION_BYTES = 2**28
+"""Of one tensor that isn't stored in the file: a few bytes of shape may ask for any amount of memory."""
 _MAX_SUBGRAPH_RUNS = 65536
 """How many times control flow may enter a subgraph in all, were every branch taken once."""
 
@@ -161,10 +163,10 @@ class _StructureReader:
         if len(dims) > _MAX_RANK or any(dim < 0 for dim in dims) or (signature and signature[1] > _MAX_RANK):
             raise FlatbufferError(f"{where}, tensor {index}: impossible shape {dims[:_MAX_RANK]}")
         needed = (math.prod(dims) * bits + 7) // 8
-        if needed > _MAX_TENSOR_BYTES:
-            raise FlatbufferError(f"{where}, tensor {index}: {needed} bytes in one tensor")
         at, size = place = self._places[_index(buffer, self._places, where)]
         if not size:
+            if needed > _MAX_ACTIVATION_BYTES:
+                raise FlatbufferError(f"{where}, tensor {index}: asks for {needed} bytes of memory")
             return Tensor(self._text(name), dims, dtype, None)
         if is_variable:
             raise FlatbufferError(f"{where}, tensor {index}: a variable has constant bytes")
@@ -205,11 +207,15 @@ class _StructureReader:
         for number, operator in enumerate(operators):
             place = f"{where}, operator {number}"
             _index(operator[0], self._codes, place)
-            for index in self._indices(operator[1], len(tensors), place, optional=True):
+            reads = self._indices(operator[1], len(tensors), place, optional=True)
+            writes = self._indices(operator[2], len(tensors), place)
+            code = self._codes[operator[0]]
+            check_operator(max(code[0], code[3]), operator, reads, len(writes), place)
+            for index in reads:
                 # A tensor without elements has no bytes to be written, and nothing is read from it.
                 if index >= 0 and not written[index] and 0 not in tensors[index].shape:
                     raise FlatbufferError(f"{place} reads tensor {index} before anything writes it")
-            for index in self._indices(operator[2], len(tensors), place):
+            for index in writes:
                 if written[index] and not variables[index]:
                     raise FlatbufferError(f"{place} writes tensor {index}, which already holds a value")
                 written[index] = True
