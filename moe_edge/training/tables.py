@@ -96,8 +96,8 @@ def read_table(path: Path | str) -> Table:
 def _read_csv(path: Path) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
             rows = []
             for row in reader:
                 if not row:
