@@ -26,6 +26,8 @@ _EXPECTED = {
     Scheme.FLOAT16: ("float16", "float32"),
     Scheme.DYNAMIC_W8: ("int8", "float32"),
     Scheme.W8A8: ("int8", "int8"),
+    Scheme.W8A16: ("int8", "int16"),
+    Scheme.W4: ("int4", "float32"),
 }
 """Scheme to (dtype of the weights, dtype of the activation that meets them)."""
 

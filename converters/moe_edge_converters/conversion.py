@@ -1,33 +1,29 @@
 """The whole way from a Keras mixture to one checked ``.tflite`` file.
 
-extract -> fuse -> calibrate -> quantize -> audit -> write -> run.
+extract -> assemble (fuse, calibrate, quantize, audit, derive) -> describe -> write -> run.
 Layer: desktop (converters).
 """
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge._version import __version__
 from moe_edge.atomic import check_writable, write_atomically
 from moe_edge.errors import ConversionError
-from moe_edge.manifest import Golden, Manifest, Part, Role
-from moe_edge.schema import FeatureSchema, numbered_schema
-from moe_edge_converters import audit, calibration, quantization
-from moe_edge_converters.answer_check import AnswerCheck, check_answers
+from moe_edge.manifest import Manifest
+from moe_edge.schema import FeatureSchema
+from moe_edge_converters import calibration as calibrate
+from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
+from moe_edge_converters.assembly import assemble
 from moe_edge_converters.calibration import Coverage
-from moe_edge_converters.file_writer import pack, read_model, serialize
-from moe_edge_converters.fused_graph import Bank, build_fused_graph
-from moe_edge_converters.routed_signatures import COMBINE, GATE, add_routed_signatures, expert_signature
+from moe_edge_converters.manifest_record import describe_file, with_golden
+from moe_edge_converters.options import ConversionOptions, parse_scheme
 from moe_edge_converters.schemes import Scheme
 from moe_edge_converters.spec import MixtureSpec
 
@@ -37,11 +33,8 @@ Progress = Callable[[int, str], None]
 CHECK_ROWS = 200
 """Rows that every written file answers before the conversion is called done."""
 
-MAX_GOLDEN_ROWS, MAX_GOLDEN_VALUES = 4, 128
-"""Golden rows go into every file, so there are few: at most four, and at most so many numbers, but always one row."""
-
 STAGES = 6
-"""Calls of ``progress`` in one conversion."""
+"""Steps that ``progress`` is told of in one conversion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +47,7 @@ class ConversionResult:
         manifest: What the file says of itself.
         coverage: Calibration rows for each expert; None where the scheme needs none.
         check: How the file's answers compare with the source model's.
+        unaliased: Weights that had to be stored twice (4-bit slices that start within a byte).
     """
 
     path: Path
@@ -61,25 +55,7 @@ class ConversionResult:
     manifest: Manifest
     coverage: Coverage | None
     check: AnswerCheck
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConversionOptions:
-    """How to convert.
-
-    Attributes:
-        scheme: The scheme of the experts.
-        gate_scheme: The scheme of the gate; float32 because a flipped route costs more than the bytes it saves.
-        per_tensor: One scale a weight tensor, for hosts that know no per-channel weights.
-        self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
-        provenance: Free text fields for the manifest (source, licence, ...).
-    """
-
-    scheme: Scheme = Scheme.W8A8
-    gate_scheme: Scheme = Scheme.FLOAT32
-    per_tensor: bool = False
-    self_contained: bool = False
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    unaliased: tuple[str, ...] = ()
 
 
 def convert(
@@ -89,6 +65,7 @@ def convert(
     calibration: Any = None,
     scheme: str | Scheme = Scheme.W8A8,
     gate_scheme: str | Scheme = Scheme.FLOAT32,
+    expert_schemes: Mapping[int, str | Scheme] | None = None,
     per_tensor: bool = False,
     self_contained: bool = False,
     schema: FeatureSchema | None = None,
@@ -100,9 +77,11 @@ def convert(
     Args:
         model: A ``keras.Model`` in memory, or the path of a ``.keras`` file (its schema travels along).
         output: Where to write; replaced only when everything succeeded.
-        calibration: Raw training rows, array-like (n, ...): needed by ``w8a8``, and what the file is checked on.
-        scheme: ``float32``, ``float16``, ``dynamic_w8`` or ``w8a8``.
+        calibration: Raw training rows, array-like (n, ...): needed by ``w8a8`` and ``w8a16``; the file is checked on
+            them.
+        scheme: Scheme of the experts: ``float32``, ``float16``, ``dynamic_w8``, ``w8a8``, ``w8a16`` or ``w4``.
         gate_scheme: Scheme of the gating network.
+        expert_schemes: Experts with a scheme of their own, by index.
         per_tensor: One scale a weight tensor instead of one a channel.
         self_contained: Share no bytes between tensors, for microcontrollers and unknown hosts.
         schema: Columns and labels; by default the model's own, else numbered ones.
@@ -132,8 +111,9 @@ def convert(
         return np.asarray(model.predict(batch, verbose=0, batch_size=256), dtype=np.float32)
 
     options = ConversionOptions(
-        scheme=_scheme(scheme),
-        gate_scheme=_scheme(gate_scheme),
+        scheme=parse_scheme(scheme),
+        gate_scheme=parse_scheme(gate_scheme),
+        expert_schemes={index: parse_scheme(name) for index, name in (expert_schemes or {}).items()},
         per_tensor=per_tensor,
         self_contained=self_contained,
         provenance=provenance or {},
@@ -163,47 +143,32 @@ def convert_spec(
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
-    if rows is None and _needs_calibration(options):
-        raise ConversionError(
-            f"scheme {options.scheme.value} measures the ranges of activations on training rows, got none; "
-            "give calibration=x_train, or choose float16 or dynamic_w8, which need none"
-        )
-    schemes = [options.scheme.value] * spec.num_experts
-    float_model, layout = build_fused_graph(spec, schemes)
-    content = pack(float_model)
-    notify(1, "calibrating")
-    ranges, coverage = None, None
-    if rows is not None and _needs_calibration(options):
-        ranges, coverage = calibration.measure_ranges(content, calibration.thin_rows(rows))
-    notify(1, "quantizing")
-    part_schemes = _part_schemes(spec, layout.banks, options)
-    rules = [quantization.PartRule(prefix=f"{part}/", scheme=scheme) for part, scheme in part_schemes.items()]
-    quantized = read_model(quantization.quantize(content, rules, ranges, per_tensor=options.per_tensor))
-    audit.check_schemes(quantized, part_schemes)
-    # A mixture that may not run routed (logits or means are summed) is written dense: no signature invites to it.
-    aliases = add_routed_signatures(quantized, layout).aliases if spec.combine.routable else {}
-
-    def written(manifest: Manifest) -> bytes:
-        return serialize(quantized, manifest=manifest.to_json(), aliases=aliases, self_contained=options.self_contained)
-
+    assembly = assemble(spec, options, rows, progress=progress)
     notify(1, "checking the answers")
-    check_batch = calibration.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)
-    manifest = _manifest(spec, options, schema, coverage)
-    expected = (reference or _float_reference(content))(check_batch)
-    check = check_answers(written(manifest), check_batch, expected, task=spec.task, lossless=not rules_lossy(options))
-    manifest = _with_golden(manifest, check_batch, check.predictions)
-    final = written(manifest)
+    check_batch = calibrate.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)
+    expected = reference(check_batch) if reference else run_plain(assembly.float_content, check_batch)
+    manifest = describe_file(
+        spec, options, schema=schema, coverage=assembly.coverage, float_content=assembly.float_content
+    )
+
+    def check(file: Path | bytes) -> AnswerCheck:
+        return check_answers(file, check_batch, expected, task=spec.task, lossless=options.lossless)
+
+    manifest = with_golden(manifest, check_batch, check(assembly.to_bytes(manifest)).predictions)
+    content = assembly.to_bytes(manifest)
     notify(1, "writing the file")
-    write_atomically(output, final)
+    write_atomically(output, content)
     # What is on disk, not what was in memory, is what ships.
-    check = check_answers(output, check_batch, expected, task=spec.task, lossless=not rules_lossy(options))
+    checked = check(output)
     notify(1, "done")
-    return ConversionResult(path=output, num_bytes=len(final), manifest=manifest, coverage=coverage, check=check)
-
-
-def rules_lossy(options: ConversionOptions) -> bool:
-    """Whether a part is stored in less than float32."""
-    return options.scheme is not Scheme.FLOAT32 or options.gate_scheme is not Scheme.FLOAT32
+    return ConversionResult(
+        path=output,
+        num_bytes=len(content),
+        manifest=manifest,
+        coverage=assembly.coverage,
+        check=checked,
+        unaliased=assembly.unaliased,
+    )
 
 
 def check_rows(rows: Any, spec: MixtureSpec) -> Rows:
@@ -236,95 +201,3 @@ def probe_rows(spec: MixtureSpec) -> Rows:
         for column, count in spec.preprocess.categorical:
             rows[:, column] = np.arange(len(rows)) % count
     return rows
-
-
-def _scheme(scheme: str | Scheme) -> Scheme:
-    try:
-        return Scheme(scheme)
-    except ValueError:
-        expected = ", ".join(member.value for member in Scheme)
-        raise ConversionError(f"expected a scheme among {expected}, got {scheme!r}") from None
-
-
-def _needs_calibration(options: ConversionOptions) -> bool:
-    return options.scheme.needs_calibration or options.gate_scheme.needs_calibration
-
-
-def _part_schemes(spec: MixtureSpec, banks: tuple[Bank, ...], options: ConversionOptions) -> dict[str, Scheme]:
-    """Each part's scheme, banks included, by the start of its tensors' names."""
-    schemes = {"gate": options.gate_scheme}
-    schemes.update({bank.name: Scheme(bank.scheme) for bank in banks})
-    schemes.update({f"expert_{index}": options.scheme for index in range(spec.num_experts)})
-    return schemes
-
-
-def _manifest(
-    spec: MixtureSpec, options: ConversionOptions, schema: FeatureSchema | None, coverage: Coverage | None
-) -> Manifest:
-    if schema is None:
-        schema = numbered_schema(int(np.prod(spec.input_shape)), spec.num_outputs, spec.task)
-    if len(schema.labels) != spec.num_outputs:
-        raise ConversionError(f"expected {spec.num_outputs} labels, got {len(schema.labels)}: {schema.labels[:5]}")
-    routable = spec.combine.routable
-    parts = [Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=GATE if routable else None)]
-    if spec.preprocess is not None:
-        parts.insert(0, Part(id="preprocess", role=Role.PREPROCESS))
-    parts += [
-        Part(
-            id=expert_signature(index),
-            role=Role.EXPERT,
-            scheme=options.scheme.value,
-            signature=expert_signature(index) if routable else None,
-        )
-        for index in range(spec.num_experts)
-    ]
-    parts.append(Part(id=COMBINE, role=Role.COMBINE, signature=COMBINE if routable else None))
-    record = {} if coverage is None else {"rows": coverage.num_rows, "rows_per_expert": list(coverage.own)}
-    return Manifest(
-        task=spec.task,
-        combine=spec.combine,
-        num_experts=spec.num_experts,
-        scheme=options.scheme.value,
-        per_tensor=options.per_tensor,
-        schema=schema,
-        parts=tuple(parts),
-        input_shape=spec.input_shape,
-        calibration=record,
-        tools=_tool_versions(),
-        provenance={**options.provenance, "weights_sha256": _weights_digest(spec)},
-    )
-
-
-def _tool_versions() -> dict[str, str]:
-    versions = {"moe-edge": __version__, "python": platform.python_version()}
-    for name in ("tensorflow", "keras", "ai-edge-quantizer", "ai-edge-litert"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _weights_digest(spec: MixtureSpec) -> str:
-    """A short digest of the source's weights: tells whether two files come from one model."""
-    content, _ = build_fused_graph(spec, [Scheme.FLOAT32.value] * spec.num_experts)
-    return hashlib.sha256(pack(content)).hexdigest()[:16]
-
-
-def _float_reference(content: bytes) -> Callable[[Rows], Rows]:
-    def predict(rows: Rows) -> Rows:
-        from moe_edge_converters.answer_check import run_plain
-
-        return run_plain(content, rows)
-
-    return predict
-
-
-def _with_golden(manifest: Manifest, rows: Rows, predictions: Rows) -> Manifest:
-    """Put a few rows with the file's own answers into the manifest."""
-    count = max(1, min(MAX_GOLDEN_ROWS, MAX_GOLDEN_VALUES // max(1, rows[0].size)))
-    inputs = tuple(
-        tuple(None if np.isnan(value) else float(f"{value:.7g}") for value in row.reshape(-1)) for row in rows[:count]
-    )
-    answers = tuple(tuple(float(f"{value:.6g}") for value in row) for row in predictions[:count])
-    return replace(manifest, golden=Golden(inputs=inputs, predictions=answers))

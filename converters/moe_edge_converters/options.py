@@ -1,0 +1,72 @@
+"""How to convert: schemes of the parts, granularity, sharing of bytes.
+
+Layer: desktop (converters), light: imports no numerical library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moe_edge.errors import ConversionError
+from moe_edge_converters.schemes import Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionOptions:
+    """How to convert.
+
+    Attributes:
+        scheme: The scheme of the experts.
+        expert_schemes: Experts with a scheme of their own, by index.
+        gate_scheme: The scheme of the gate; float32 because a flipped route costs more than the bytes it saves.
+        per_tensor: One scale a weight tensor, for hosts that know no per-channel weights.
+        self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
+        provenance: Free text fields for the manifest (source, licence, ...).
+    """
+
+    scheme: Scheme = Scheme.W8A8
+    expert_schemes: Mapping[int, Scheme] = field(default_factory=dict)
+    gate_scheme: Scheme = Scheme.FLOAT32
+    per_tensor: bool = False
+    self_contained: bool = False
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def schemes_of(self, num_experts: int) -> list[Scheme]:
+        """Each expert's scheme.
+
+        Raises:
+            ConversionError: If an expert was named that the mixture doesn't have.
+        """
+        unknown = sorted(set(self.expert_schemes) - set(range(num_experts)))
+        if unknown:
+            raise ConversionError(f"expected experts 0 to {num_experts - 1}, got a scheme for expert {unknown[0]}")
+        return [self.expert_schemes.get(index, self.scheme) for index in range(num_experts)]
+
+    @property
+    def used(self) -> frozenset[Scheme]:
+        """Every scheme that a part has."""
+        return frozenset({self.scheme, self.gate_scheme, *self.expert_schemes.values()})
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a part's scheme needs activation ranges."""
+        return any(scheme.needs_calibration for scheme in self.used)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every part stays float32."""
+        return self.used == {Scheme.FLOAT32}
+
+
+def parse_scheme(scheme: str | Scheme) -> Scheme:
+    """A scheme by its name.
+
+    Raises:
+        ConversionError: If there is no such scheme.
+    """
+    try:
+        return Scheme(scheme)
+    except ValueError:
+        expected = ", ".join(member.value for member in Scheme)
+        raise ConversionError(f"expected a scheme among {expected}, got {scheme!r}") from None
