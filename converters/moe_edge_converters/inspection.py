@@ -5,6 +5,7 @@ Layer: desktop (converters).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ def _parts(model: Any, *, own: bool) -> tuple[PartView, ...]:
     dtypes: dict[str, list[str]] = defaultdict(list)
     sizes: Counter[str] = Counter()
     shared: Counter[str] = Counter()
-    owners: dict[tuple[int, int], str] = {}
+    inside: set[int] = set()
+    outside = _SeenBytes()
     for position in range(model.SubgraphsLength()):
         graph = model.Subgraphs(position)
         for index in range(graph.TensorsLength()):
@@ -171,16 +173,35 @@ def _parts(model: Any, *, own: bool) -> tuple[PartView, ...]:
             known = dtypes[name]
             if tensor.ShapeLength() > 1 and dtype not in known:
                 known.append(dtype)
-            place = (buffer.Offset(), size) if buffer.Offset() > 1 else (-tensor.Buffer(), size)
-            if place in owners:
-                shared[name] += size
+            if buffer.Offset() > 1:
+                fresh = outside.add(buffer.Offset(), buffer.Offset() + size)
             else:
-                owners[place] = name
-                sizes[name] += size
+                fresh = 0 if tensor.Buffer() in inside else size
+                inside.add(tensor.Buffer())
+            sizes[name] += fresh
+            shared[name] += size - fresh
     return tuple(
         PartView(name=name, dtypes=tuple(found), num_bytes=sizes[name], shared_bytes=shared[name])
         for name, found in dtypes.items()
     )
+
+
+class _SeenBytes:
+    """Which bytes of the file some part has already: an expert's weights are a slice of its bank's."""
+
+    def __init__(self) -> None:
+        # Disjoint ranges, in order.
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> int:
+        """Note [start, end); returns how many of its bytes are new."""
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        touched = list(zip(self._starts[first:last], self._ends[first:last], strict=True))
+        known = sum(min(high, end) - max(low, start) for low, high in touched)
+        self._starts[first:last] = [min([start, *(low for low, _ in touched)])]
+        self._ends[first:last] = [max([end, *(high for _, high in touched)])]
+        return end - start - known
 
 
 def _part_name(tensor_name: str) -> str:

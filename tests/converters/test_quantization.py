@@ -12,7 +12,7 @@ from moe_edge_converters.quantization import PartRule, quantize
 from moe_edge_converters.schemes import Scheme
 
 LOSSY = ["float16", "dynamic_w8", "w8a8"]
-LARGEST_ERROR = {"float16": 0.005, "dynamic_w8": 0.06, "w8a8": 0.06}
+LARGEST_ERROR = {"float16": 0.001, "dynamic_w8": 0.025, "w8a8": 0.05}
 """Largest difference of a probability from the float answer on the mixture of these tests: about twice what is seen."""
 
 FLOAT32, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
@@ -34,7 +34,7 @@ def test_answers_stay_close(mixtures, mixture, scheme, per_tensor):
     prediction, weights = mixtures.run_by_position(content, rows)
     error = np.abs(prediction - expected.prediction).max()
     assert 0 < error < LARGEST_ERROR[scheme] * (2 if per_tensor else 1)
-    assert (prediction.argmax(axis=1) == expected.prediction.argmax(axis=1)).mean() > (0.95 if per_tensor else 0.97)
+    assert (prediction.argmax(axis=1) == expected.prediction.argmax(axis=1)).mean() > (0.97 if per_tensor else 0.98)
     # The gate is float in every scheme: routes are those of the source.
     np.testing.assert_allclose(weights, expected.routing_weights, atol=1e-5)
 
