@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def _stack(rng: np.random.Generator, sizes: list[int], last: str):
                 rng.normal(size=units) * 0.1,
                 last if index == len(sizes) - 2 else "relu",
             )
-            for index, (inputs, units) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            for index, (inputs, units) in enumerate(pairwise(sizes))
         ]
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from moe_edge import Predictor
 from moe_edge.config import Task
 from moe_edge.errors import BackendError, DataError, ModelFileError
