@@ -70,8 +70,12 @@ def hidden_sizes(text: str) -> tuple[int, ...]:
 @click.option(
     "--recipe", type=click.Choice([recipe.value for recipe in Recipe]), default="competitive", show_default=True
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Most epochs.  [default: 100; classical: 10]")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Rows a step.  [default: 64; classical: 32]")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Most epochs.  [default: 100, or 300 below 1000 rows; classical: 10]"
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Rows a step.  [default: 64, or 32 below 1000 rows; classical: 32]"
+)
 @click.option("--learning-rate", type=float, help="Adam's step at the start.  [default: 0.002; classical: 0.001]")
 @click.option("--label-smoothing", type=float, help="In [0, 1).  [default: 0.1; classical: 0]")
 @click.option("--load-balancing-coef", type=float, help="[default: 0.1 x max(1, experts / 8); classical: 0]")
@@ -99,7 +103,7 @@ def command(ctx: click.Context, /, data: Path, output: Path | None, as_json: boo
 
 def _train(reporter: Reporter, data: Path, path: Path, options: dict[str, Any]) -> None:
     check_writable(path, suffix=".keras")
-    training = _training_config(options)
+    _training_config(options, num_rows=1)  # says what is wrong with it before the table is read
     _check_shares(options)
     from moe_edge.training.data import read_dataset
     from moe_edge.training.split import split_dataset
@@ -116,6 +120,7 @@ def _train(reporter: Reporter, data: Path, path: Path, options: dict[str, Any]) 
     split = split_dataset(
         dataset, test_share=options["test_share"], validation_share=options["validation_share"], seed=options["seed"]
     )
+    training = _training_config(options, num_rows=len(split.train))
     _say_split(reporter, dataset, split, options)
 
     require("tensorflow", extra="desktop", purpose="train")
@@ -142,12 +147,14 @@ def _train(reporter: Reporter, data: Path, path: Path, options: dict[str, Any]) 
     reporter.document(_document(dataset, split, result, config, training) | {"model": str(path), "next": following})
 
 
-def _training_config(options: dict[str, Any]) -> TrainingConfig:
-    """The recipe's own defaults, with what was asked for."""
+def _training_config(options: dict[str, Any], *, num_rows: int) -> TrainingConfig:
+    """The recipe's own defaults for ``num_rows`` training rows, with what was asked for."""
+    from moe_edge.training.recipes import competitive_training
+
     names = ("epochs", "batch_size", "learning_rate", "label_smoothing")
     asked = {name: options[name] for name in names if options[name] is not None}
     recipe = Recipe(options["recipe"])
-    base = TrainingConfig.classical() if recipe is Recipe.CLASSICAL else TrainingConfig()
+    base = TrainingConfig.classical() if recipe is Recipe.CLASSICAL else competitive_training(num_rows)
     try:
         return TrainingConfig(**{**vars(base), **asked, "seed": options["seed"]})
     except ValueError as error:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from moe_edge.training.mixture import build_mixture
     from moe_edge.training.outputs import full_outputs
+    from moe_edge.training.recipes import competitive_training
     from moe_edge.training.regression_layers import GaussianExperts, GaussianMixture
     from moe_edge.training.split import Split, split_dataset
     from moe_edge.training.tables import Table, read_table
@@ -40,6 +41,7 @@ _HOMES = {
     "layers": ("LoadBalancing", "Preprocess", "StackExperts", "StackedDense", "TargetScale", "WeightedSum"),
     "mixture": ("build_mixture",),
     "outputs": ("full_outputs",),
+    "recipes": ("competitive_training",),
     "regression_layers": ("GaussianExperts", "GaussianMixture"),
     "split": ("Split", "split_dataset"),
     "tables": ("Table", "read_table"),
@@ -61,6 +63,7 @@ __all__ = [
     "TrainingResult",
     "WeightedSum",
     "build_mixture",
+    "competitive_training",
     "create_expert_model",
     "create_gating_network",
     "create_moe_model",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,7 +125,10 @@ def load_model(path: Path | str, *, unsafe: bool = False, custom_modules: Sequen
         config, training = _read_configs(archive, path) if _CONFIG in members else (None, None)
         split = _read_split(archive, path) if _SPLIT in members else None
     try:
-        model = keras.saving.load_model(path, safe_mode=not unsafe)
+        with warnings.catch_warnings():
+            # A model saved before its first fit has no optimizer state; that is no news to anyone.
+            warnings.filterwarnings("ignore", message=r"(?s).*Skipping variable loading for optimizer")
+            model = keras.saving.load_model(path, safe_mode=not unsafe)
     except Exception as error:  # Keras raises whatever its layers raise
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelFileError(f"{path}: Keras {keras.__version__} can't load it: {text}") from error

@@ -31,6 +31,17 @@ def is_missing(cell: Any) -> bool:
     return isinstance(cell, str) and cell.strip() in _MISSING
 
 
+def read_number(cell: Any) -> float:
+    """Read one number as ``Column.encode`` does: like ``float``, but ``1_000`` is none.
+
+    Raises:
+        TypeError, ValueError: If it is no number.
+    """
+    if isinstance(cell, str) and "_" in cell:
+        raise ValueError(f"expected a number, got {cell!r}")
+    return float(cell)
+
+
 def encode_column(column: Column, cells: Cells) -> npt.NDArray[np.float32]:
     """Encode one column; bit for bit what ``column.encode`` gives cell by cell, about ten times faster.
 
@@ -56,7 +67,7 @@ def _encode_numbers(column: Column, cells: Cells) -> npt.NDArray[np.float64]:
         values = cells.astype(np.float64)
     else:
         try:
-            values = np.array([math.nan if is_missing(cell) else float(cell) for cell in cells], dtype=np.float64)
+            values = np.array([math.nan if is_missing(cell) else read_number(cell) for cell in cells], dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
             return _one_by_one(column, cells)
     # NaN compares false: missing values pass.
@@ -151,7 +162,7 @@ def _reads_as_number(cell: Any) -> bool:
     if isinstance(cell, bool):
         return False
     try:
-        float(cell)
+        read_number(cell)
     except (TypeError, ValueError):
         return False
     return True

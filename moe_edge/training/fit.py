@@ -128,12 +128,11 @@ def train_mixture(
 def compile_plainly(model: keras.Model, task: Task, learning_rate: float) -> None:
     """Compile with adam and the task's usual loss, so that evaluate and fit work on the saved model as on any other."""
     if task is Task.CLASSIFICATION:
-        model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        loss, metric = "sparse_categorical_crossentropy", keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     else:
-        model.compile(
-            keras.optimizers.Adam(learning_rate), "mse", metrics=[keras.metrics.RootMeanSquaredError(name="rmse")]
-        )
-    # An optimizer saved before its first step has no variables, and Keras warns of that when the file is loaded.
+        loss, metric = "mse", keras.metrics.RootMeanSquaredError(name="rmse")
+    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=[metric])
+    # Keras warns on loading a file whose optimizer has no variables yet.
     model.optimizer.build(model.trainable_variables)
 
 

@@ -42,7 +42,7 @@ def load_keras() -> None:
         os.dup2(notices.fileno(), 2)
         try:
             _import_keras()
-        except BaseException:
+        except Exception:
             notices.seek(0)
             os.write(kept, notices.read())
             raise

@@ -71,7 +71,9 @@ def test_parquet_keeps_whole_numbers_whole(tmp_path):
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table({"i": [1, None, 3], "f": [0.5, 1.5, 2.5], "s": ["a", None, "b"]}), tmp_path / "a.parquet")
+    parquet.write_table(
+        pa.table({"i": [1, None, 3], "f": [0.5, 1.5, 2.5], "s": ["a", None, "b"]}), tmp_path / "a.parquet"
+    )
     table = read_table(tmp_path / "a.parquet")
     assert list(table.column("i")) == [1, None, 3]
     assert list(table.column("s")) == ["a", None, "b"]
