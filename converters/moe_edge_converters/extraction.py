@@ -38,8 +38,8 @@ def extract_mixture(model: Any) -> MixtureSpec:
     check_answers_rows(model)
     if type(model).__name__ != "Functional" or len(model.inputs) != 1:
         raise _no_mixture(model)
-    combine, combine_layer, head = _find_combination(model)
-    weights, stacked = _sources(combine_layer)
+    combine, combined, head = _find_combination(model)
+    weights, stacked = _sources(combined)
     features, preprocess = _find_features(model)
     gate = extract_network(features, weights, role="the gate")
     experts = _extract_experts(features, stacked)
@@ -68,38 +68,39 @@ def _producer(tensor: Any) -> Any:
     return tensor._keras_history[0]
 
 
-def _sources(layer: Any) -> list[Any]:
-    """The Keras tensors that a layer takes."""
-    return list(layer._inbound_nodes[-1].input_tensors)
+def _sources(tensor: Any) -> list[Any]:
+    """The Keras tensors that a tensor was made from; its layer may have made others in other calls."""
+    operation, node_index, _ = tensor._keras_history
+    return list(operation._inbound_nodes[node_index].input_tensors)
 
 
 def _find_combination(model: Any) -> tuple[Combine, Any, HeadSpec]:
-    """The combining layer behind the model's output, how it combines, and what scales its answer."""
-    layer = _producer(model.outputs[0])
+    """How the model combines, the tensor that its combining layer gives, and what scales its answer."""
+    answer = model.outputs[0]
+    layer = _producer(answer)
     kind = type(layer).__name__
     if kind == "GaussianMixture":
         # The experts' own scaling to the target's units becomes the head's: the moments scale along.
-        gaussian = _producer(_sources(layer)[1])
-        return Combine.GAUSSIAN, layer, _gaussian_head(gaussian)
-    if kind == "TargetScale":
-        inner = _producer(_sources(layer)[0])
-        if type(inner).__name__ == "WeightedSum":
-            config = layer.get_config()
-            head = HeadSpec(scale=_vector(config["scale"]), shift=_vector(config["shift"]))
-            return Combine.MEAN, inner, head
-    if kind in ("Softmax", "Activation"):
-        inner = _producer(_sources(layer)[0])
-        if type(inner).__name__ == "WeightedSum" and (kind == "Softmax" or layer.activation.__name__ == "softmax"):
-            return Combine.LOGITS, inner, HeadSpec()
+        gaussian = _producer(_sources(answer)[1])
+        return Combine.GAUSSIAN, answer, _gaussian_head(gaussian)
     if kind == "WeightedSum":
-        return _classify_weighted_sum(layer), layer, HeadSpec()
+        return _classify_weighted_sum(answer), answer, HeadSpec()
+    if kind in ("TargetScale", "Softmax", "Activation"):
+        combined = _sources(answer)[0]
+        if type(_producer(combined)).__name__ == "WeightedSum":
+            if kind == "TargetScale":
+                config = layer.get_config()
+                head = HeadSpec(scale=_vector(config["scale"]), shift=_vector(config["shift"]))
+                return Combine.MEAN, combined, head
+            if kind == "Softmax" or layer.activation.__name__ == "softmax":
+                return Combine.LOGITS, combined, HeadSpec()
     raise _no_mixture(model)
 
 
-def _classify_weighted_sum(layer: Any) -> Combine:
+def _classify_weighted_sum(combined: Any) -> Combine:
     """Whether the experts answer with probabilities (a mixture) or with numbers (a mean, dense only)."""
-    answers = _producer(_sources(layer)[1])
-    tensors = _sources(answers) if type(answers).__name__ == "StackExperts" else [_sources(layer)[1]]
+    stacked = _sources(combined)[1]
+    tensors = _sources(stacked) if type(_producer(stacked)).__name__ == "StackExperts" else [stacked]
     return Combine.PROBABILITIES if all(_is_softmax(tensor) for tensor in tensors) else Combine.MEAN
 
 
@@ -126,7 +127,9 @@ def _find_features(model: Any) -> tuple[Any, PreprocessSpec | None]:
     """The tensor that gate and experts take, and the preprocessing before it."""
     for layer in model.layers:
         if type(layer).__name__ == "Preprocess":
-            return layer.output, _preprocess_spec(layer, int(model.inputs[0].shape[-1]))
+            for node in layer._inbound_nodes:
+                if node.input_tensors[0] is model.inputs[0]:
+                    return node.outputs[0], _preprocess_spec(layer, int(model.inputs[0].shape[-1]))
     return model.inputs[0], None
 
 
@@ -150,14 +153,12 @@ def _vector(values: Sequence[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.
 
 def _extract_experts(features: Any, stacked: Any) -> list[Network]:
     """The experts behind the stacked answers: sub-models joined by ``StackExperts``, or stacked layers."""
-    layer = _producer(stacked)
-    if type(layer).__name__ == "GaussianExperts":
+    if type(_producer(stacked)).__name__ == "GaussianExperts":
         # Its arithmetic is part of the graph's tail.
-        stacked = _sources(layer)[0]
-        layer = _producer(stacked)
-    if type(layer).__name__ == "StackExperts":
+        stacked = _sources(stacked)[0]
+    if type(_producer(stacked)).__name__ == "StackExperts":
         return [
-            extract_network(features, tensor, role=f"expert_{index}") for index, tensor in enumerate(_sources(layer))
+            extract_network(features, tensor, role=f"expert_{index}") for index, tensor in enumerate(_sources(stacked))
         ]
     chain = []
     tensor = stacked
@@ -169,7 +170,7 @@ def _extract_experts(features: Any, stacked: Any) -> list[Network]:
                 "pass experts as sub-models to create_moe_model"
             )
         chain.append(layer)
-        tensor = _sources(layer)[0]
+        tensor = _sources(tensor)[0]
     kernels = [(np.asarray(layer.kernel), np.asarray(layer.bias), layer.activation) for layer in reversed(chain)]
     return [
         DenseNetwork(
