@@ -7,7 +7,7 @@ from moe_edge_converters.audit import check_schemes, weighted_operators
 from moe_edge_converters.file_writer import pack, read_model
 from moe_edge_converters.schemes import Scheme
 
-LOSSY = ["float16", "dynamic_w8", "w8a8"]
+LOSSY = ["float16", "dynamic_w8", "w8a8", "w8a16", "w4"]
 
 
 @pytest.fixture(scope="module")

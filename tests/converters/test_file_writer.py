@@ -16,7 +16,7 @@ from moe_edge_converters.file_writer import (
 )
 from moe_edge_converters.graph import GraphBuilder, new_model, schema
 
-SCHEMES = ["float32", "float16", "dynamic_w8", "w8a8"]
+SCHEMES = ["float32", "float16", "dynamic_w8", "w8a8", "w8a16", "w4"]
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,16 @@ from moe_edge_converters.graph import schema
 from moe_edge_converters.quantization import PartRule, quantize
 from moe_edge_converters.schemes import Scheme
 
-LOSSY = ["float16", "dynamic_w8", "w8a8"]
-LARGEST_ERROR = {"float16": 0.001, "dynamic_w8": 0.025, "w8a8": 0.05}
-"""Largest difference of a probability from the float answer on the mixture of these tests: about twice what is seen."""
+LOSSY = ["float16", "dynamic_w8", "w8a8", "w8a16", "w4"]
+LARGEST_ERROR = {"float16": 0.001, "dynamic_w8": 0.025, "w8a8": 0.05, "w8a16": 0.025, "w4": 0.4}
+SMALLEST_AGREEMENT = {"float16": 0.99, "dynamic_w8": 0.98, "w8a8": 0.98, "w8a16": 0.98, "w4": 0.85}
+"""Difference of a probability from the float answer, and share of rows with the same class, on the mixture of these tests.
 
-FLOAT32, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
+The difference may be about twice what is seen. Random weights are the hardest case for 4 bits; trained ones lose far less.
+"""
+
+FLOAT32 = schema.TensorType.FLOAT32
+ROUNDED = {getattr(schema.TensorType, name) for name in ("INT4", "INT8", "INT16", "FLOAT16")}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,9 @@ def test_answers_stay_close(mixtures, mixture, scheme, per_tensor):
     prediction, weights = mixtures.run_by_position(content, rows)
     error = np.abs(prediction - expected.prediction).max()
     assert 0 < error < LARGEST_ERROR[scheme] * (2 if per_tensor else 1)
-    assert (prediction.argmax(axis=1) == expected.prediction.argmax(axis=1)).mean() > (0.97 if per_tensor else 0.98)
+    assert (prediction.argmax(axis=1) == expected.prediction.argmax(axis=1)).mean() > SMALLEST_AGREEMENT[
+        scheme
+    ] - 0.01 * per_tensor
     # The gate is float in every scheme: routes are those of the source.
     np.testing.assert_allclose(weights, expected.routing_weights, atol=1e-5)
 
@@ -55,7 +62,7 @@ def test_gate_preprocessing_and_tail_stay_float(mixtures, mixture, scheme):
         floats = output.startswith(("gate/", "preprocess/", "combine/")) or output in ("prediction", "routing_weights")
         if kind == "SOFTMAX" or floats:
             seen += 1
-            assert all(tensor.type != INT8 for tensor in tensors), (kind, output)
+            assert all(tensor.type not in ROUNDED for tensor in tensors), (kind, output)
     assert seen > 10
 
 
