@@ -82,11 +82,17 @@ class Reporter:
 
     @contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
-        """Show a progress bar on standard error; yields ``advance(steps, note)``."""
+        """Show a progress bar on standard error where that is a terminal; yields ``advance(steps, note)``."""
         if not self.speaks:
             yield lambda steps, note: None
             return
         from rich.console import Console
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            # In a log or a pipe a bar would leave an empty line.
+            yield lambda steps, note: None
+            return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
@@ -96,7 +102,7 @@ class Reporter:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(description, total=total, note="")
 
             def advance(steps: int, note: str) -> None:

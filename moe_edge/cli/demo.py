@@ -131,10 +131,11 @@ def command(context: click.Context, folder: Path, *, seed: int, epochs: int | No
     for line in commands:
         report.say(f"  {line}")
     report.document(_document(job, files, page))
-    failures = [f"{file.path}: {failure}" for file in files for failure in file.failures]
-    for failure in failures:
-        click.echo(f"FAIL: {failure}", err=True)
-    if failures:
+    for file in files:
+        for failure in file.failures:
+            click.echo(f"{file.path} FAILS: {failure}", err=True)
+    # The smallest schemes may fail the thresholds, and the table says so; the default one must not.
+    if shown.failures:
         context.exit(1)
 
 
