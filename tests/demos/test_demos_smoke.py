@@ -1,0 +1,23 @@
+"""Every demo runs in its --smoke mode, and its own checks pass."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMOS = sorted((Path(__file__).parents[2] / "demos").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_demo_runs(demo, tmp_path):
+    result = subprocess.run(
+        [sys.executable, str(demo), "--smoke"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() and "FAIL" not in result.stdout
+
+
+def test_there_are_demos():
+    assert DEMOS
