@@ -23,7 +23,8 @@ from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import Signature
 
 SIGNATURE = "serving_default"
-_MISCOMPUTED = "dynamic_w8"
+_MISCOMPUTED = ("dynamic_w8", "w4")
+"""Schemes whose activations are rounded on the fly: with one scale a channel, an old runtime answers wrongly."""
 
 
 class Predictor:
@@ -230,9 +231,9 @@ def _check_signature(file: ModelFile, manifest: Manifest) -> Signature:
 
 def _refuse_miscomputed(manifest: Manifest, backend: Backend) -> None:
     """tflite-runtime 2.14 loads per-channel dynamic weights and answers wrongly, without an error."""
-    dynamic = any(part.scheme == _MISCOMPUTED for part in manifest.parts)
-    if backend.name == "tflite-runtime" and dynamic and not manifest.per_tensor:
+    wrong = [part.scheme for part in manifest.parts if part.scheme in _MISCOMPUTED]
+    if backend.name == "tflite-runtime" and wrong and not manifest.per_tensor:
         raise BackendError(
-            "tflite-runtime answers per-channel dynamic_w8 files wrongly; convert with "
+            f"tflite-runtime answers per-channel {wrong[0]} files wrongly; convert with "
             "moe-edge convert --scheme w8a8, or with --per-tensor, or install ai-edge-litert"
         )

@@ -259,13 +259,14 @@ def test_wrong_arguments(mixture_file):
         Predictor(mixture_file("plain"), backend="onnx")
 
 
-def test_per_channel_dynamic_weights_are_refused_where_they_are_miscomputed(mixture_file, monkeypatch):
+@pytest.mark.parametrize("scheme", ["dynamic_w8", "w4"])
+def test_per_channel_dynamic_weights_are_refused_where_they_are_miscomputed(mixture_file, monkeypatch, scheme):
     old = object.__new__(Backend)
     old.__dict__.update(vars(load_backend("litert")), name="tflite-runtime")
     monkeypatch.setattr(predictor_module, "load_backend", lambda name: old)
     with pytest.raises(BackendError, match="--scheme w8a8, or with --per-tensor"):
-        Predictor(mixture_file("plain", scheme="dynamic_w8"))
-    Predictor(mixture_file("plain", scheme="dynamic_w8", per_tensor=True)).close()
+        Predictor(mixture_file("plain", scheme=scheme))
+    Predictor(mixture_file("plain", scheme=scheme, per_tensor=True)).close()
 
 
 ON_OLD_RUNTIME = """
