@@ -1,7 +1,7 @@
 """What a mixture is and how it is trained, as strict, frozen configuration objects.
 
 A config that exists is valid; unknown keys in JSON are errors (``moe_edge.strict``).
-Layer: shared. Imports nothing but the standard library.
+Layer: shared. Imports the standard library and ``moe_edge.task``.
 """
 
 from __future__ import annotations
@@ -9,30 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-
-class Task(str, enum.Enum):
-    """What the model answers: a label, or one or several numbers."""
-
-    CLASSIFICATION = "classification"
-    REGRESSION = "regression"
-
-
-class Combine(str, enum.Enum):
-    """How the experts' answers are mixed.
-
-    ``probabilities`` and ``gaussian`` are mixtures whose best experts may run alone; ``mean`` (trained on the squared
-    error of the sum) and ``logits`` are cooperative and must run dense (Jacobs et al. 1991).
-    """
-
-    PROBABILITIES = "probabilities"
-    GAUSSIAN = "gaussian"
-    MEAN = "mean"
-    LOGITS = "logits"
-
-    @property
-    def routable(self) -> bool:
-        """Whether a few experts may stand for all of them."""
-        return self in (Combine.PROBABILITIES, Combine.GAUSSIAN)
+from moe_edge.task import Combine as Combine  # noqa: PLC0414 - re-exported for type checkers
+from moe_edge.task import Task as Task  # noqa: PLC0414 - re-exported for type checkers
 
 
 class Recipe(str, enum.Enum):

@@ -1,7 +1,7 @@
 """The manifest: what a .tflite written by moe-edge says of itself, as JSON in the file's metadata.
 
 Schema-versioned; new kinds of models add *parts*, not versions.
-Layer: shared. Imports the standard library, ``moe_edge.config``, ``schema``, ``strict``.
+Layer: shared. Imports the standard library, ``moe_edge.task``, ``schema``, ``strict``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from moe_edge.config import Combine, Task
 from moe_edge.errors import ModelFileError
 from moe_edge.schema import FeatureSchema
 from moe_edge.strict import from_dict, to_dict
+from moe_edge.task import Combine, Task
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "moe_edge_manifest"

@@ -3,7 +3,7 @@
 A gate gives each row weights over the experts (Jacobs et al. 1991); the mixture is their weighted sum, or, sparse,
 that of a row's ``top_k`` experts with renormalised weights (Shazeer et al. 2017), or of as many experts as hold a given
 mass of the gate (top-p routing, Huang et al. 2024).
-Layer: shared. Imports NumPy and ``moe_edge.config``.
+Layer: shared. Imports NumPy and ``moe_edge.task``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.config import Combine
+from moe_edge.task import Combine
 
 FloatArray = npt.NDArray[np.floating]
 IndexArray = npt.NDArray[np.intp]

@@ -11,13 +11,14 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_edge.config import Task
+from moe_edge.task import Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 from moe_edge.errors import DataError
 
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")
@@ -76,8 +77,8 @@ class Column:
             try:
                 return float(self.categories.index(text))
             except ValueError:
-                close = get_close_matches(text, self.categories, n=1)
-                known = f"did you mean {close[0]!r}?" if close else f"known: {_short(self.categories)}"
+                close = _closest(text, self.categories)
+                known = f"did you mean {close!r}?" if close is not None else f"known: {_short(self.categories)}"
                 raise DataError(
                     f"row {row}, column {self.name!r}: expected a category seen in training, got {text!r}; {known}"
                 ) from None
@@ -157,8 +158,8 @@ class FeatureSchema:
         came = [str(name) for name in names]
         missing = [name for name in self.names if name not in set(came)]
         if missing:
-            close = get_close_matches(missing[0], came, n=1)
-            guess = f"; is {close[0]!r} meant to be {missing[0]!r}?" if close else ""
+            close = _closest(missing[0], came)
+            guess = f"; is {close!r} meant to be {missing[0]!r}?" if close is not None else ""
             raise DataError(
                 f"missing column{'s' if len(missing) > 1 else ''} {_short(missing)}: "
                 f"expected {_short(self.names)}, got {_short(came)}{guess}"
@@ -173,6 +174,13 @@ def numbered_schema(num_features: int, num_outputs: int, task: Task) -> FeatureS
         task=task,
         labels=tuple(str(index) for index in range(num_outputs)),
     )
+
+
+def _closest(text: str, known: Sequence[str]) -> str | None:
+    """The known text that ``text`` may be a misspelling of."""
+    from difflib import get_close_matches  # only mistakes pay for it
+
+    return next(iter(get_close_matches(text, known, n=1)), None)
 
 
 def _short(names: Sequence[str], limit: int = 8) -> str:

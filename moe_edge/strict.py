@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -60,11 +61,10 @@ def from_dict(cls: type[T], data: Any, *, where: str = "") -> T:
     where = where or cls.__name__
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields, hints = _fields(cls)  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; expected keys among {sorted(fields)}")
-    hints = get_type_hints(cls)
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -72,6 +72,12 @@ def from_dict(cls: type[T], data: Any, *, where: str = "") -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: missing key {name!r}")
     return cls(**values)
+
+
+@cache
+def _fields(cls: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    """A dataclass's fields and the types that its annotations name; resolving those is slow."""
+    return {field.name: field for field in dataclasses.fields(cls)}, get_type_hints(cls)
 
 
 def _value(hint: Any, data: Any, where: str) -> Any:

@@ -18,12 +18,12 @@ import numpy as np
 
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
-from moe_edge.config import Task
 from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
 from moe_edge.runtime.csv_rows import STANDARD_INPUT, read_chunks
 from moe_edge.runtime.explanation import Explanation
 from moe_edge.runtime.predictor import Predictor
+from moe_edge.task import Task
 
 EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
 

@@ -8,11 +8,10 @@ Layer: device. Imports the standard library; a runtime only when one is asked fo
 from __future__ import annotations
 
 import os
-import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from threading import Lock
 from typing import Any
 
@@ -69,6 +68,8 @@ class Backend:
     @property
     def version(self) -> str:
         """The installed package's version."""
+        from importlib import metadata  # slow to import, and rarely asked for
+
         try:
             return metadata.version(self.distribution)
         except metadata.PackageNotFoundError:
@@ -156,6 +157,8 @@ def _explain(candidate: Candidate, error: Exception) -> str:
     """Why an installed runtime doesn't import, in one line, with the remedy where it's known."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if "GLIBC" in reason:
+        import platform
+
         return f"needs a newer C library than {' '.join(platform.libc_ver()) or 'this one'} ({reason})"
     if candidate.name == "tflite-runtime" and ("multiarray" in reason or "_ARRAY_API" in reason):
         return f"was built for NumPy 1; run: pip install 'numpy<2' ({reason})"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.config import Task
 from moe_edge.routing import top_k_experts
+from moe_edge.task import Task
 
 _SHOWN_EXPERTS = 3
 _SHOWN_ROWS = 10

@@ -10,9 +10,8 @@ Layer: device. Imports the standard library and ``moe_edge.runtime.tflite_schema
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from struct import Struct
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from moe_edge.runtime.tflite_schema import FILE_IDENTIFIER, TABLES, UNIONS
 
@@ -41,8 +40,7 @@ class FlatbufferError(ValueError):
     """The bytes are no flatbuffer of the TFLite schema; the message says where and why."""
 
 
-@dataclass(frozen=True)
-class _Field:
+class _Field(NamedTuple):
     """One field of a table: what it is, its bytes in the table, and what it refers to."""
 
     slot: int
@@ -51,8 +49,7 @@ class _Field:
     target: Any = None
 
 
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(NamedTuple):
     """A table type: its fields and the row of a table that has none of them."""
 
     fields: tuple[_Field, ...]

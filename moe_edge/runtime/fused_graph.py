@@ -6,15 +6,17 @@ Layer: device. Imports NumPy and ``moe_edge.runtime`` modules.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_edge.errors import BackendError
 from moe_edge.runtime.backends import Backend, allocate
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import Signature
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MAX_BATCH = 256
 """Rows of one invoke: more adds memory for activations and no speed."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_edge.errors import DataError
 from moe_edge.manifest import Manifest, Role
 from moe_edge.schema import ColumnKind
 
-FloatRows = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+FloatRows: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class InputRows:

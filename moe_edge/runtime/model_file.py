@@ -5,7 +5,6 @@ Layer: device. Imports the standard library and ``moe_edge`` modules of the devi
 
 from __future__ import annotations
 
-import hmac
 import mmap
 import os
 import stat
@@ -125,7 +124,7 @@ class ModelFile:
             raise ModelFileError(f"{self.source}: expected the digests of a moe-edge file, got a foreign .tflite")
         middle = self._digests_at + DIGEST_BYTES
         expected = bytes(self.content[middle : middle + DIGEST_BYTES])
-        if not hmac.compare_digest(expected, digest_weights(self.content, head=self.structure.head)):
+        if expected != digest_weights(self.content, head=self.structure.head):
             raise ModelFileError(f"{self.source}: the weights are damaged: digest differs; copy or convert it again")
 
     def close(self) -> None:
@@ -207,7 +206,7 @@ def _check_head(content: FileContent, structure: ModelStructure, source: str) ->
     if size != HASH_BYTES or at + size > structure.head:
         raise ModelFileError(f"{source}: expected {HASH_BYTES} bytes of digests before the weights, got {size}")
     computed = digest_head(content, head=structure.head, hash_at=at)
-    if not hmac.compare_digest(bytes(content[at : at + DIGEST_BYTES]), computed):
+    if bytes(content[at : at + DIGEST_BYTES]) != computed:
         raise ModelFileError(f"{source}: the file is damaged: its digest differs; copy or convert it again")
     return at
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +36,7 @@ class Tensor(NamedTuple):
     constant: Span | None
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """A named way to run the model.
 
     Attributes:
@@ -54,8 +52,7 @@ class Signature:
     outputs: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Subgraph:
+class Subgraph(NamedTuple):
     """One subgraph: its tensors, and which of them go in and come out, by index."""
 
     tensors: tuple[Tensor, ...]
@@ -63,8 +60,7 @@ class Subgraph:
     outputs: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class ModelStructure:
+class ModelStructure(NamedTuple):
     """What a verified file holds.
 
     Attributes:
@@ -192,7 +188,8 @@ class _StructureReader:
                 raise FlatbufferError(f"{where}, tensor {index}: {count} scales do not fit shape {tensor.shape}")
             if zero_points and zero_points[1] not in (0, 1, count):
                 raise FlatbufferError(f"{where}, tensor {index}: {count} scales but {zero_points[1]} zero points")
-            values = np.frombuffer(self._content, "<f4", count, at)
+            # A copy: an error raised below keeps what it saw alive, and a memory map that is looked into can't be closed.
+            values = np.frombuffer(bytes(self._content[at : at + 4 * count]), "<f4")
             if not (np.isfinite(values) & (values >= 0)).all() or (count == 1 and not values[0]):
                 raise FlatbufferError(f"{where}, tensor {index}: scales must be finite and positive")
 

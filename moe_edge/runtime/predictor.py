@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import os
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_edge.config import Task
 from moe_edge.errors import BackendError, DataError, ModelFileError
 from moe_edge.manifest import Manifest
 from moe_edge.runtime.backends import AUTO, Backend, load_backend
-from moe_edge.runtime.explanation import Explanation
 from moe_edge.runtime.fused_graph import FusedGraph
 from moe_edge.runtime.input_rows import InputRows
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import Signature
+from moe_edge.task import Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from moe_edge.runtime.explanation import Explanation
 
 SIGNATURE = "serving_default"
 _MISCOMPUTED = ("dynamic_w8", "w4")
@@ -163,6 +166,8 @@ class Predictor:
         Raises:
             DataError: If ``x`` isn't what the model takes.
         """
+        from moe_edge.runtime.explanation import Explanation
+
         raw = self.predict_raw(x)
         prediction = raw["prediction"]
         classifies = self.task is Task.CLASSIFICATION
