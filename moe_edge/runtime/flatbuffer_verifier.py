@@ -56,6 +56,9 @@ class _Layout(NamedTuple):
     empty: tuple[Any, ...]
 
 
+_Shape: TypeAlias = "tuple[int, list[tuple[int, int, int, int, Any]], tuple[Any, ...]]"
+"""What a vtable says: bytes of a table, (offset, slot, kind, width, target) of each field there, the empty row."""
+
 _layouts: dict[str, _Layout] = {}
 
 
@@ -98,7 +101,7 @@ class FlatbufferVerifier:
         self._content = content
         self._size = len(content)
         self._budget = self._size * _MAX_EXPANSION + _SLACK_BYTES
-        self._vtables: dict[tuple[int, str], tuple[int, list[tuple[_Field, int]]]] = {}
+        self._vtables: dict[tuple[int, str], _Shape] = {}
         self.furthest = 8
 
     def walk(self) -> Row:
@@ -116,8 +119,8 @@ class FlatbufferVerifier:
             raise FlatbufferError(f"expected the identifier TFL3 at byte 4, got {bytes(self._content[4:8])!r}")
         return self._table(_U32(self._content, 0)[0], TABLES["Model"])
 
-    def _fields(self, vtable: int, description: str) -> tuple[int, list[tuple[_Field, int]]]:
-        """The table's length and the fields present with their offsets, from its vtable."""
+    def _read_vtable(self, vtable: int, description: str) -> _Shape:
+        """The length of a vtable's tables, and which fields they have where."""
         content, size = self._content, self._size
         if vtable < 0 or vtable & 1 or vtable + 4 > size:
             raise FlatbufferError(f"a vtable lies outside the file or misaligned, at byte {vtable}")
@@ -126,7 +129,8 @@ class FlatbufferVerifier:
             raise FlatbufferError(f"the vtable at byte {vtable} has an impossible length")
         self.furthest = max(self.furthest, vtable + vtable_bytes)
         present = []
-        for field in _layout(description).fields:
+        layout = _layout(description)
+        for field in layout.fields:
             entry = 4 + 2 * field.slot
             if entry + 2 > vtable_bytes:
                 break
@@ -134,8 +138,8 @@ class FlatbufferVerifier:
             if offset:
                 if offset < 4 or offset + field.width > table_bytes:
                     raise FlatbufferError(f"the vtable at byte {vtable} puts a field outside its table")
-                present.append((field, offset))
-        self._vtables[vtable, description] = found = (table_bytes, present)
+                present.append((offset, *field))
+        self._vtables[vtable, description] = found = (table_bytes, present, layout.empty)
         return found
 
     def _table(self, at: int, description: str) -> Row:
@@ -144,33 +148,32 @@ class FlatbufferVerifier:
         if at & 3 or at + 4 > size:
             raise FlatbufferError(f"a table lies outside the file or misaligned, at byte {at}")
         vtable = at - _I32(content, at)[0]
-        table_bytes, present = self._vtables.get((vtable, description)) or self._fields(vtable, description)
+        shape = self._vtables.get((vtable, description)) or self._read_vtable(vtable, description)
+        table_bytes, present, empty = shape
         if at + table_bytes > size:
             raise FlatbufferError(f"the table at byte {at} ends outside the file")
         self._spend(4 + table_bytes, at + table_bytes)
-        row = list(_layout(description).empty)
-        for field, offset in present:
-            where, kind = at + offset, field.kind
-            if where % field.width:
+        row = list(empty)
+        for offset, slot, kind, width, target in present:
+            where = at + offset
+            if where % width:
                 raise FlatbufferError(f"a field at byte {where} is misaligned")
             if kind == _SCALAR:
-                row[field.slot] = field.target(content, where)[0]
+                row[slot] = target(content, where)[0]
                 continue
-            target = where + _U32(content, where)[0]
-            if kind == _TABLE:
-                row[field.slot] = self._table(target, field.target)
-            elif kind == _VECTOR:
-                row[field.slot] = self._vector(target, field.target)
-            elif kind == _STRING:
-                row[field.slot] = self._string(target)
+            place = where + _U32(content, where)[0]
+            if kind == _VECTOR:
+                row[slot] = self._vector(place, target)
             elif kind == _TABLES:
-                start, count = self._vector(target, 4)
-                row[field.slot] = [
-                    self._table(place + _U32(content, place)[0], field.target)
-                    for place in range(start, start + 4 * count, 4)
-                ]
+                start, count = self._vector(place, 4)
+                entries = range(start, start + 4 * count, 4)
+                row[slot] = [self._table(entry + _U32(content, entry)[0], target) for entry in entries]
+            elif kind == _STRING:
+                row[slot] = self._string(place)
+            elif kind == _TABLE:
+                row[slot] = self._table(place, target)
             else:
-                row[field.slot] = self._union(target, row[field.slot - 1], field.target)
+                row[slot] = self._union(place, row[slot - 1], target)
         return row
 
     def _union(self, at: int, type_code: int, members: dict[int, str]) -> Row:
@@ -204,4 +207,5 @@ class FlatbufferVerifier:
         self._budget -= described
         if self._budget < 0:
             raise FlatbufferError(f"it describes more than {_MAX_EXPANSION} times its own size")
-        self.furthest = max(self.furthest, end)
+        if end > self.furthest:  # noqa: PLR1730 - called for every vector: max() costs as much as the rest
+            self.furthest = end

@@ -188,7 +188,7 @@ class _StructureReader:
                 raise FlatbufferError(f"{where}, tensor {index}: {count} scales do not fit shape {tensor.shape}")
             if zero_points and zero_points[1] not in (0, 1, count):
                 raise FlatbufferError(f"{where}, tensor {index}: {count} scales but {zero_points[1]} zero points")
-            # A copy: an error raised below keeps what it saw alive, and a memory map that is looked into can't be closed.
+            # A copy: an error raised below keeps what it saw alive, and a map that is looked into can't be closed.
             values = np.frombuffer(bytes(self._content[at : at + 4 * count]), "<f4")
             if not (np.isfinite(values) & (values >= 0)).all() or (count == 1 and not values[0]):
                 raise FlatbufferError(f"{where}, tensor {index}: scales must be finite and positive")
