@@ -49,7 +49,7 @@ class Coverage:
     used: tuple[int, ...]
 
 
-def thin_rows(rows: npt.NDArray[np.float32], limit: int = MAX_ROWS) -> npt.NDArray[np.float32]:
+def thin_rows(rows: npt.NDArray[Any], limit: int = MAX_ROWS) -> npt.NDArray[Any]:
     """Keep at most ``limit`` rows, evenly spread over the table."""
     if len(rows) <= limit:
         return rows
@@ -106,6 +106,8 @@ def measure_ranges(
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
+    # A table of one row has the graph's own shape and is never resized to.
+    interpreter.allocate_tensors()
     weights_index = next(
         detail["index"] for detail in interpreter.get_output_details() if detail["name"] == "routing_weights"
     )

@@ -134,3 +134,12 @@ def test_progress_counts_every_row_once(mixtures):
         pack(mixtures.fuse(spec)[0]), mixtures.make_rows(spec, 300), progress=lambda rows, note: counted.append(rows)
     )
     assert sum(counted) == 300
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 257])
+def test_any_number_of_rows(mixtures, count):
+    spec = mixtures.make_spec(num_experts=2)
+    rows = mixtures.make_rows(spec, count)
+    ranges, coverage = measure_ranges(pack(mixtures.fuse(spec)[0]), rows)
+    assert coverage.num_rows == count and max(coverage.used) <= count
+    assert (ranges["x"]["min"].item(), ranges["x"]["max"].item()) == (rows.min(), rows.max())
