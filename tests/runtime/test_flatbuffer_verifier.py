@@ -15,7 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_edge.errors import ModelFileError
 from moe_edge.runtime.flatbuffer_verifier import FlatbufferError, FlatbufferVerifier
+from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import read_structure
 from moe_edge.runtime.tflite_schema import TABLES, UNIONS
 
@@ -334,3 +336,10 @@ def test_a_small_file_can_not_describe_a_large_one():
     builder.Finish(schema.ModelEnd(builder), file_identifier=b"TFL3")
     with pytest.raises(FlatbufferError, match="times its own size"):
         FlatbufferVerifier(bytes(builder.Output())).walk()
+
+
+def test_a_mapped_file_that_is_refused_is_let_go(tmp_path):
+    """An error whose traceback holds a view into the map would turn the refusal into a BufferError."""
+    (tmp_path / "m.tflite").write_bytes(build(lambda model: _quantize(model.subgraphs[0].tensors[1], [1.0, -1.0])))
+    with pytest.raises(ModelFileError, match="finite and positive"):
+        ModelFile.open(tmp_path / "m.tflite")
