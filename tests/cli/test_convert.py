@@ -38,7 +38,7 @@ def job(tmp_path_factory):
         ("wide", "colour", "small", "kind"),
         (wide, rng.choice(["red", "blue"], 400), rng.normal(size=400).round(4), kind),
     )
-    other = (rng.normal(size=40), ["red", "blue"] * 20, rng.normal(size=40), ["good", "bad"] * 20)
+    other = (5000 * rng.normal(size=40), ["red", "blue"] * 20, rng.normal(size=40), ["good", "bad"] * 20)
     write_csv(folder / "other.csv", ("wide", "colour", "small", "kind"), other)
     write_csv(folder / "columns.csv", ("wide", "small", "kind"), (["1"], ["2"], ["good"]))
     dataset = read_dataset(table, target="kind")
