@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from moe_edge.runtime.predictor import Predictor
 
 from moe_edge.config import Task
 from moe_edge.errors import ConversionError
+from moe_edge.runtime.predictor import Predictor
+from moe_edge_converters.file_writer import pack
+from moe_edge_converters.graph import GraphBuilder, new_model
 
 LOSSLESS_TOLERANCE = 1e-4
 """Largest difference of a float32 file from the source, relative to the largest answer (at least 1).
@@ -82,6 +84,15 @@ def check_answers(
     if task is Task.CLASSIFICATION:
         agreement = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
     return AnswerCheck(num_rows=len(rows), max_abs_error=error, top1_agreement=agreement, predictions=got)
+
+
+def start_runtime() -> None:
+    """Run a tiny graph: the runtime prints its notice about the XNNPACK delegate on the first one of a process."""
+    model = new_model("start")
+    builder = GraphBuilder(model, "start")
+    x = builder.input("x", (1,))
+    builder.subgraph.outputs.append(builder.binary("ADD", x, x, name="y"))
+    run_plain(pack(model), np.ones((2, 1), dtype=np.float32))
 
 
 def run_plain(content: bytes, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -48,6 +48,16 @@ class Coverage:
     own: tuple[int, ...]
     used: tuple[int, ...]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each expert that no row routes to: its ranges come from the nearest rows alone."""
+        return tuple(
+            f"expert_{index} is among the two strongest for none of {self.num_rows} calibration rows: it was calibrated on "
+            f"the {used} rows nearest to it, and adds bytes but hardly an answer; train with more load balancing"
+            for index, (own, used) in enumerate(zip(self.own, self.used, strict=True))
+            if own == 0
+        )
+
 
 def thin_rows(rows: npt.NDArray[Any], limit: int = MAX_ROWS) -> npt.NDArray[Any]:
     """Keep at most ``limit`` rows, evenly spread over the table."""
@@ -69,17 +79,17 @@ def cover_experts(
         Boolean (n, E), whether row r speaks for expert e; and the counts.
 
     Raises:
-        ConversionError: If an expert has no row of its own.
+        ConversionError: If the gate gives an expert no weight at all on any row.
     """
     num_rows, num_experts = routing_weights.shape
     second = np.partition(routing_weights, -2, axis=1)[:, -2:-1]
     # A weight of exactly 0 is no near miss, even when ties make it the second largest.
     chosen = ((routing_weights >= 1 / num_experts) | (routing_weights >= second)) & (routing_weights > 0)
     own = chosen.sum(axis=0)
-    for expert in np.flatnonzero(own == 0):
+    for expert in np.flatnonzero(routing_weights.max(axis=0) <= 0):
         raise ConversionError(
-            f"expert_{expert} has no calibration row: expected at least one of {num_rows} rows to route to it or "
-            "nearly so, got none. Give more rows, train again (moe-edge train keeps experts alive by default), "
+            f"expert_{expert} has no calibration row: expected at least one of {num_rows} rows to give it some weight, "
+            "got none. Give more rows, train again (moe-edge train keeps experts alive by default), "
             "or choose --scheme dynamic_w8, which needs no calibration"
         )
     for expert in np.flatnonzero(own < minimum):

@@ -7,7 +7,7 @@ Layer: desktop (converters).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.atomic import check_writable, write_atomically
+from moe_edge.config import Task
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
 from moe_edge.schema import FeatureSchema
@@ -24,7 +25,8 @@ from moe_edge_converters.assembly import assemble
 from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.manifest_record import describe_file, with_golden
 from moe_edge_converters.options import ConversionOptions, parse_scheme
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.scheme_ladder import Budget, Ladder, LadderData, search_schemes
+from moe_edge_converters.schemes import AUTO, Scheme
 from moe_edge_converters.spec import MixtureSpec
 
 Rows = npt.NDArray[np.float32]
@@ -48,6 +50,7 @@ class ConversionResult:
         coverage: Calibration rows for each expert; None where the scheme needs none.
         check: How the file's answers compare with the source model's.
         unaliased: Weights that had to be stored twice (4-bit slices that start within a byte).
+        ladder: What ``auto`` tried; None where a scheme was asked for.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class ConversionResult:
     coverage: Coverage | None
     check: AnswerCheck
     unaliased: tuple[str, ...] = ()
+    ladder: Ladder | None = None
 
 
 def convert(
@@ -70,6 +74,9 @@ def convert(
     self_contained: bool = False,
     schema: FeatureSchema | None = None,
     provenance: Mapping[str, str] | None = None,
+    training_target: Any = None,
+    validation: tuple[Any, Any] | None = None,
+    budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Convert a Keras mixture of experts to one fused ``.tflite`` file, and run the file.
@@ -79,13 +86,17 @@ def convert(
         output: Where to write; replaced only when everything succeeded.
         calibration: Raw training rows, array-like (n, ...): needed by ``w8a8`` and ``w8a16``; the file is checked on
             them.
-        scheme: Scheme of the experts: ``float32``, ``float16``, ``dynamic_w8``, ``w8a8``, ``w8a16`` or ``w4``.
+        scheme: Scheme of the experts: ``float32``, ``float16``, ``dynamic_w8``, ``w8a8``, ``w8a16``, ``w4``, or
+            ``auto``: the smallest file within ``budget`` on the ``validation`` rows.
         gate_scheme: Scheme of the gating network.
         expert_schemes: Experts with a scheme of their own, by index.
         per_tensor: One scale a weight tensor instead of one a channel.
         self_contained: Share no bytes between tensors, for microcontrollers and unknown hosts.
         schema: Columns and labels; by default the model's own, else numbered ones.
         provenance: Free text fields for the manifest: source, licence, ...
+        training_target: Targets of the ``calibration`` rows, needed by ``auto``.
+        validation: Rows and targets that ``auto`` decides on.
+        budget: What ``auto`` may lose; half a point of accuracy or 2 % of RMSE by default.
         progress: Called with (1, name of the next stage), ``STAGES`` times.
 
     Raises:
@@ -110,15 +121,46 @@ def convert(
     def reference(batch: Rows) -> Rows:
         return np.asarray(model.predict(batch, verbose=0, batch_size=256), dtype=np.float32)
 
+    automatic = scheme == AUTO
     options = ConversionOptions(
-        scheme=parse_scheme(scheme),
+        scheme=Scheme.FLOAT32 if automatic else parse_scheme(scheme),
         gate_scheme=parse_scheme(gate_scheme),
         expert_schemes={index: parse_scheme(name) for index, name in (expert_schemes or {}).items()},
         per_tensor=per_tensor,
         self_contained=self_contained,
         provenance=provenance or {},
     )
-    return convert_spec(spec, output, reference=reference, rows=rows, options=options, schema=schema, progress=progress)
+    ladder = None
+    if automatic:
+        data = _ladder_data(spec, rows, training_target, validation)
+        ladder = search_schemes(spec, data, budget or Budget(), options=options, progress=progress)
+        spec, options = ladder.spec, ladder.options
+    return convert_spec(
+        spec, output, reference=reference, rows=rows, options=options, schema=schema, ladder=ladder, progress=progress
+    )
+
+
+def _ladder_data(spec: MixtureSpec, rows: Rows | None, target: Any, validation: tuple[Any, Any] | None) -> LadderData:
+    """Check that ``auto`` has all it needs."""
+    if rows is None or target is None or validation is None:
+        raise ConversionError(
+            "scheme auto needs training rows with targets and validation rows with targets: "
+            "expected calibration=, training_target= and validation=(rows, targets)"
+        )
+    targets = []
+    for count, values in ((len(rows), target), (len(validation[0]), validation[1])):
+        array = np.asarray(values)
+        if len(array) != count:
+            raise ConversionError(f"expected {count} targets for {count} rows, got {len(array)}")
+        if spec.task is Task.CLASSIFICATION and array.dtype.kind not in "iu":
+            raise ConversionError(f"expected class codes (integers) as targets, got dtype {array.dtype}")
+        targets.append(array)
+    return LadderData(
+        train_rows=calibrate.thin_rows(rows),
+        train_target=calibrate.thin_rows(targets[0]),
+        validation_rows=check_rows(validation[0], spec),
+        validation_target=targets[1],
+    )
 
 
 def convert_spec(
@@ -129,6 +171,7 @@ def convert_spec(
     rows: Rows | None,
     options: ConversionOptions,
     schema: FeatureSchema | None = None,
+    ladder: Ladder | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Convert a mixture given as data.
@@ -140,6 +183,7 @@ def convert_spec(
         rows: float32 (n, ...) raw training rows.
         options: How to convert.
         schema: Columns and labels.
+        ladder: What chose ``options``, for the manifest.
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
@@ -150,6 +194,8 @@ def convert_spec(
     manifest = describe_file(
         spec, options, schema=schema, coverage=assembly.coverage, float_content=assembly.float_content
     )
+    if ladder is not None:
+        manifest = replace(manifest, extras={**manifest.extras, "ladder": ladder.record()})
 
     def check(file: Path | bytes) -> AnswerCheck:
         return check_answers(file, check_batch, expected, task=spec.task, lossless=options.lossless)
@@ -168,6 +214,7 @@ def convert_spec(
         coverage=assembly.coverage,
         check=checked,
         unaliased=assembly.unaliased,
+        ladder=ladder,
     )
 
 

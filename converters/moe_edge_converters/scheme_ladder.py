@@ -102,12 +102,12 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """``w4`` for a uniform file, ``3 x w4, 2 x float16`` for a mixed one."""
+        """``w4`` for a uniform file, ``3 w4 + 2 float16`` for a mixed one."""
         counts = {scheme: self.schemes.count(scheme) for scheme in dict.fromkeys(self.schemes)}
         if len(counts) == 1:
             text = self.schemes[0].value
         else:
-            text = ", ".join(f"{count} × {scheme.value}" for scheme, count in counts.items())
+            text = " + ".join(f"{count} {scheme.value}" for scheme, count in counts.items())
         return text + (", gate re-fitted" if self.refitted else "")
 
 
@@ -126,6 +126,22 @@ class Ladder:
     chosen: Rung
     spec: MixtureSpec
     options: ConversionOptions
+
+    def record(self) -> list[dict[str, Any]]:
+        """The rungs as JSON values, for the manifest."""
+        return [
+            {
+                "schemes": rung.name,
+                "bytes": rung.trial.num_bytes,
+                "metric": float(f"{rung.trial.metric:.6g}"),
+                "agreement": float(f"{rung.trial.agreement:.6g}"),
+                "route_flips": rung.trial.route_flips,
+                "us": round(rung.trial.latency_us, 1),
+                "accepted": rung.accepted,
+                "chosen": rung is self.chosen,
+            }
+            for rung in self.rungs
+        ]
 
 
 def search_schemes(

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import enum
 
+AUTO = "auto"
+"""Not a scheme: the smallest file within a budget."""
+
 
 class Scheme(str, enum.Enum):
     """How weights (w) and activations (a) are stored and computed.

@@ -6,23 +6,19 @@ Layer: command line.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
-from moe_edge.errors import DataError, require
-from moe_edge.strict import to_dict
-from moe_edge_converters.schemes import Scheme
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from moe_edge_converters.conversion import ConversionResult
+from moe_edge.cli.conversion_report import report_conversion
+from moe_edge.cli.conversion_rows import read_rows
+from moe_edge.cli.native_notices import hide_native_notices
+from moe_edge.errors import require
+from moe_edge_converters.schemes import AUTO, Scheme
 
 _SCHEMES = click.Choice([scheme.value for scheme in Scheme])
+_EXPERT_SCHEMES = click.Choice([*(scheme.value for scheme in Scheme), AUTO])
 
 
 def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[int, Scheme]:
@@ -42,7 +38,27 @@ def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tu
 @click.option(
     "-o", "--output", type=OUTPUT_FILE, help="The .tflite to write.  [default: MODEL with the ending .tflite]"
 )
-@click.option("--scheme", type=_SCHEMES, default="w8a8", show_default=True, help="How the experts are stored.")
+@click.option(
+    "--scheme",
+    type=_EXPERT_SCHEMES,
+    default="w8a8",
+    show_default=True,
+    help="How the experts are stored; auto: the smallest file within the budget.",
+)
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 100),
+    default=0.5,
+    show_default=True,
+    help="Budget of auto in percentage points of accuracy on validation rows (classification).",
+)
+@click.option(
+    "--max-rmse-rise",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Budget of auto in percent of RMSE on validation rows (regression).",
+)
 @click.option(
     "--gate-scheme",
     type=_SCHEMES,
@@ -72,6 +88,8 @@ def command(
     output: Path | None,
     *,
     scheme: str,
+    max_accuracy_drop: float,
+    max_rmse_rise: float,
     gate_scheme: str,
     expert_schemes: dict[int, Scheme],
     per_tensor: bool,
@@ -86,23 +104,36 @@ def command(
     float16, float32 and dynamic_w8 need no DATA.
     """
     output = output or model.with_suffix(".tflite")
-    calibrated = [name for name in (scheme, gate_scheme, *expert_schemes.values()) if Scheme(name).needs_calibration]
+    asked = [gate_scheme, *(chosen.value for chosen in expert_schemes.values()), scheme]
+    calibrated = [name for name in asked if name == AUTO or Scheme(name).needs_calibration]
+    if scheme == AUTO and expert_schemes:
+        raise click.UsageError("--scheme auto chooses every expert's scheme; drop --expert-scheme")
     if data is None and calibrated:
         raise click.UsageError(
-            f"--scheme {Scheme(calibrated[0]).value} calibrates on DATA, the table that the model was trained on; float16 needs none"
+            f"{calibrated[0]} calibrates on DATA, the table that the model was trained on; "
+            "give it, or choose --scheme float16, which needs none"
         )
     check_writable(output, suffix=".tflite")
     require("tensorflow", extra="desktop", purpose="convert")
     require("ai_edge_quantizer", extra="desktop", purpose="convert")
-    from moe_edge_converters.conversion import STAGES, convert
+    from moe_edge.training.keras_setup import load_keras
 
+    load_keras()
+    from moe_edge.training.archive import load_model
+    from moe_edge_converters.answer_check import start_runtime
+    from moe_edge_converters.conversion import STAGES, convert
+    from moe_edge_converters.scheme_ladder import Budget
+
+    with hide_native_notices():
+        start_runtime()
     report = Reporter(as_json=as_json, quiet=quiet)
     with report.progress(f"Converting {model.name}", total=STAGES) as advance:
-        loaded, rows = _load(model, data, all_rows=all_rows)
+        loaded = load_model(model)
+        rows = read_rows(loaded, data, all_rows=all_rows, needs_target=scheme == AUTO)
         result = convert(
             loaded.model,
             output,
-            calibration=rows,
+            calibration=rows.training,
             scheme=scheme,
             gate_scheme=gate_scheme,
             expert_schemes=expert_schemes,
@@ -110,70 +141,15 @@ def command(
             self_contained=self_contained,
             schema=loaded.schema,
             provenance={"source": model.name},
+            training_target=rows.training_target,
+            validation=rows.validation,
+            budget=Budget(max_accuracy_drop=max_accuracy_drop, max_rmse_rise=max_rmse_rise),
             progress=advance,
         )
-    _show(report, result, model, data)
+    picture = None
+    if result.ladder is not None:
+        from moe_edge.pictures.ladder import draw_ladder
 
-
-def _load(model: Path, data: Path | None, *, all_rows: bool) -> tuple[Any, npt.NDArray[np.float32] | None]:
-    """The model with its schema, and the training rows of the table."""
-    from moe_edge.training.archive import load_model, match_split
-    from moe_edge.training.data import encode_dataset
-
-    loaded = load_model(model)
-    if data is None:
-        return loaded, None
-    if loaded.schema is None:
-        return loaded, _plain_rows(data, loaded.model)
-    dataset = encode_dataset(data, loaded.schema)
-    if all_rows or loaded.split is None:
-        return loaded, dataset.features
-    return loaded, dataset.features[match_split(loaded, dataset).train]
-
-
-def _plain_rows(data: Path, model: Any) -> npt.NDArray[np.float32]:
-    """All rows of a table for a Keras model from elsewhere, which knows no columns: numbers, in the table's order."""
-    import numpy as np
-
-    from moe_edge.schema import Column
-    from moe_edge.training.columns import encode_column
-    from moe_edge.training.tables import read_table
-
-    table = read_table(data)
-    shape = tuple(int(size) for size in model.inputs[0].shape[1:])
-    names = list(table.names)[: int(np.prod(shape))]
-    rows = np.stack([encode_column(Column(name=name), table.column(name)) for name in names], axis=1)
-    if rows.shape[1] != np.prod(shape):
-        raise DataError(
-            f"{data}: expected at least {int(np.prod(shape))} columns for {model.name}, got {rows.shape[1]}"
-        )
-    return rows.reshape(-1, *shape)
-
-
-def _show(report: Reporter, result: ConversionResult, model: Path, data: Path | None) -> None:
-    check = result.check
-    report.document(
-        {
-            "path": str(result.path),
-            "num_bytes": result.num_bytes,
-            "scheme": result.manifest.scheme,
-            "rows_checked": check.num_rows,
-            "max_abs_error": check.max_abs_error,
-            "top1_agreement": check.top1_agreement,
-            "coverage": None if result.coverage is None else to_dict(result.coverage),
-        }
-    )
-    if result.coverage is not None:
-        report.table(
-            f"Calibration: {result.coverage.num_rows} rows",
-            ("expert", "own rows", "used rows"),
-            [
-                (f"expert_{index}", own, used)
-                for index, (own, used) in enumerate(zip(result.coverage.own, result.coverage.used, strict=True))
-            ],
-        )
-    agreement = "" if check.top1_agreement is None else f", same class for {check.top1_agreement:.1%}"
-    report.say(f"Wrote {result.path}: {result.num_bytes:,} bytes, {result.manifest.scheme}")
-    report.say(f"Ran it on {check.num_rows} rows: largest difference from Keras {check.max_abs_error:.2g}{agreement}")
+        picture = draw_ladder(result.ladder.record(), output.with_suffix(".ladder.png"), task=result.manifest.task)
     table = data if data is not None else "DATA"
-    report.next_command(f"moe-edge validate {model} {result.path} {table}")
+    report_conversion(report, result, next_command=f"moe-edge validate {model} {result.path} {table}", picture=picture)

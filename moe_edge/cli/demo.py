@@ -16,6 +16,7 @@ import click
 
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.cli.console import Reporter, output_options
+from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import MoeEdgeError, require
 
 if TYPE_CHECKING:
@@ -212,12 +213,15 @@ def _convert_and_validate(report: Reporter, job: TrainedJob, folder: Path) -> li
     from moe_edge.runtime.predictor import Predictor
     from moe_edge.thresholds import ParityThresholds, check_parity
     from moe_edge_converters import Scheme, convert
+    from moe_edge_converters.answer_check import start_runtime
     from moe_edge_converters.validation import keras_answers, tflite_answers
 
     held_out, targets = job.held_out
     trained, training_rows = job.result, job.dataset.features[job.split.train]
     keras = keras_answers(trained.model, held_out)
     files = []
+    with hide_native_notices():
+        start_runtime()
     with report.progress("Converting", total=len(Scheme)) as advance:
         for scheme in Scheme:
             advance(0, scheme.value)

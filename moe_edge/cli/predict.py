@@ -18,6 +18,7 @@ import numpy as np
 
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
 from moe_edge.runtime.csv_rows import STANDARD_INPUT, read_chunks
@@ -50,7 +51,9 @@ def command(
         check_writable(output)
         if any(output.exists() and source != STANDARD_INPUT and output.samefile(source) for source in (model, data)):
             raise MoeEdgeError(f"expected an output file of its own, got {output}, which is read; choose another -o")
-    with Predictor(model, backend=backend) as predictor:
+    with hide_native_notices():
+        opened = Predictor(model, backend=backend)
+    with opened as predictor:
         answers = _answers(predictor, data)
         header = _header(predictor, explain=explain)
         if output is not None:

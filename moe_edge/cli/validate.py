@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
+from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import require
 from moe_edge.parity import MetricPair, ParityReport, Score
 from moe_edge.strict import to_dict
@@ -103,7 +104,9 @@ def command(
 
     report = Reporter(as_json=as_json, quiet=quiet)
     # The small file is checked first: it needs no TensorFlow, and a damaged one ends the command at once.
-    with Predictor(tflite, backend=backend) as predictor:
+    with hide_native_notices():
+        opened = Predictor(tflite, backend=backend)
+    with opened as predictor:
         with report.progress(f"Comparing {tflite.name} with {model.name}", total=4) as advance:
             from moe_edge.training.keras_setup import load_keras
 

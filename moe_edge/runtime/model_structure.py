@@ -17,6 +17,7 @@ import numpy as np
 
 from moe_edge.runtime.flatbuffer_verifier import FlatbufferError, FlatbufferVerifier, Row, Span
 from moe_edge.runtime.integrity import find_head
+from moe_edge.runtime.operand_rules import check_operands
 from moe_edge.runtime.operator_rules import check_operator
 from moe_edge.runtime.tflite_schema import CUSTOM_OPERATOR, SCHEMA_VERSION, TENSOR_TYPES, UNIONS
 
@@ -212,8 +213,15 @@ class _StructureReader:
                 # A tensor without elements has no bytes to be written, and nothing is read from it.
                 if index >= 0 and not written[index] and 0 not in tensors[index].shape:
                     raise FlatbufferError(f"{place} reads tensor {index} before anything writes it")
+            check_operands(
+                max(code[0], code[3]),
+                [tensors[index].dtype for index in reads if index >= 0],
+                [tensors[index].dtype for index in writes],
+                writes_state=any(variables[index] for index in writes),
+                where=place,
+            )
             for index in writes:
-                if written[index] and not variables[index]:
+                if written[index]:
                     raise FlatbufferError(f"{place} writes tensor {index}, which already holds a value")
                 written[index] = True
             self._indices(operator[8], len(tensors), place, optional=True)

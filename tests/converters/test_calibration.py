@@ -54,6 +54,22 @@ def test_a_dead_expert_is_named():
         cover_experts(routing([120, 0, 80]))
 
 
+def test_an_expert_that_is_never_strong_is_topped_up_and_named():
+    weights = routing([120, 0, 80])
+    # A trained gate gives a dying expert a trace of weight, never exactly nothing.
+    weights[:, 0] -= 2e-6
+    weights[:, 2] -= 2e-6
+    weights = np.clip(weights, 0, 1)
+    weights[:, 1] = np.linspace(1e-9, 1e-6, 200)
+    weights[:, 0] = np.maximum(weights[:, 0], 1e-5)
+    weights[:, 2] = np.maximum(weights[:, 2], 1e-5)
+    chosen, coverage = cover_experts(weights)
+    assert coverage.own[1] == 0 and coverage.used[1] == MIN_ROWS_PER_EXPERT
+    assert set(np.flatnonzero(chosen[:, 1])) == set(range(200 - MIN_ROWS_PER_EXPERT, 200))
+    (warning,) = coverage.warnings
+    assert warning.startswith("expert_1 is among the two strongest for none of 200 calibration rows")
+
+
 @settings(max_examples=50, deadline=None)
 @given(num_rows=st.integers(1, 150), num_experts=st.integers(2, 9), seed=st.integers(0, 999))
 def test_every_expert_has_rows_as_far_as_there_are_rows(num_rows, num_experts, seed):
