@@ -52,8 +52,9 @@ class Coverage:
     def warnings(self) -> tuple[str, ...]:
         """A sentence for each expert that no row routes to: its ranges come from the nearest rows alone."""
         return tuple(
-            f"expert_{index} is among the two strongest for none of {self.num_rows} calibration rows: it was calibrated on "
-            f"the {used} rows nearest to it, and adds bytes but hardly an answer; train with more load balancing"
+            f"expert_{index} is among the two strongest for none of {self.num_rows} calibration rows: it was "
+            f"calibrated on the {used} rows nearest to it, and adds bytes but hardly an answer; "
+            "train with more load balancing"
             for index, (own, used) in enumerate(zip(self.own, self.used, strict=True))
             if own == 0
         )

@@ -77,13 +77,11 @@ def test_every_expert_has_rows_as_far_as_there_are_rows(num_rows, num_experts, s
     try:
         chosen, coverage = cover_experts(weights)
     except ConversionError:
-        second = np.sort(weights, axis=1)[:, -2:-1]
-        matters = (weights >= second) & (weights > 0) | (weights >= 1 / num_experts)
-        assert not matters.any(axis=0).all()
+        assert (weights.max(axis=0) == 0).any()
         return
     assert chosen.sum(axis=0).tolist() == list(coverage.used)
     for own, used in zip(coverage.own, coverage.used, strict=True):
-        assert 1 <= own <= used
+        assert 0 <= own <= used
         assert used >= min(MIN_ROWS_PER_EXPERT, num_rows)
     # The winner of a row always learns from it.
     assert chosen[np.arange(num_rows), weights.argmax(axis=1)].all()
