@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from moe_edge.errors import ConversionError
+from moe_edge_converters.batch_axis import choose_probe, free_probed_batch
 from moe_edge_converters.file_writer import pack, read_model
 from moe_edge_converters.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
 from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
@@ -27,6 +28,9 @@ _INFERENCE_IDENTITIES = {
     *("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
     *("Identity", "InputLayer", "ActivityRegularization", "LoadBalancing"),
 }
+
+_CHECK_ROWS = 3
+"""Rows on which a converted piece is compared with Keras, and one."""
 
 
 class _NotDenseError(Exception):
@@ -134,8 +138,8 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     piece = keras.Model(start, end)
-    # A batch of 1: a free batch would compute shapes at run time, operator by operator.
-    signature = tf.TensorSpec([1, *start.shape[1:]], tf.float32, name="features")
+    probe = choose_probe(_sizes(piece))
+    signature = tf.TensorSpec([probe, *start.shape[1:]], tf.float32, name="features")
     with quiet_tensorflow():
         function = tf.function(lambda features: piece(features, training=False)).get_concrete_function(signature)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
@@ -155,14 +159,67 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
             f"{role} holds control flow (a loop or a branch), which doesn't run well on devices; "
             "unroll recurrent layers with unroll=True"
         )
-    free_batch(model)
+    free_probed_batch(model, probe)
+    content = pack(model)
+    _check_rows(content, piece, role=role)
     last = graph.operators[-1] if graph.operators else None
     softmax = (
         last is not None
         and list(last.outputs) == list(graph.outputs)
         and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
     )
-    return GraphNetwork(model=pack(model), num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+    return GraphNetwork(model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+
+
+def _sizes(piece: Any) -> Iterator[int]:
+    """Every size that may stand in the piece's graph, but the batch's."""
+    for weight in piece.weights:
+        yield from map(int, weight.shape)
+    for operation in piece.operations:
+        for node in operation._inbound_nodes:
+            for tensor in node.output_tensors:
+                yield from (int(size) for size in tensor.shape[1:] if size is not None)
+        if hasattr(operation, "operations"):
+            yield from _sizes(operation)
+
+
+def _check_rows(content: bytes, piece: Any, *, role: str) -> None:
+    """Compare the converted piece with Keras for one row and for several.
+
+    Raises:
+        ConversionError: If it fails on several rows, or answers otherwise than Keras.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    shape = [int(size) for size in piece.inputs[0].shape[1:]]
+    features = np.random.default_rng(0).normal(size=(_CHECK_ROWS, *shape)).astype(np.float32)
+    expected = np.asarray(piece(features, training=False))
+    # The plain kernels are the strictest: a delegate may get along with sizes that they refuse.
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    place = interpreter.get_input_details()[0]["index"]
+    for count in (1, _CHECK_ROWS):
+        try:
+            interpreter.resize_tensor_input(place, [count, *shape])
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(place, features[:count])
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConversionError(
+                f"{role} can't be written for any number of rows: expected answers for {count}, got {reason[:200]}; "
+                "use layers whose answer for a row doesn't need the number of rows"
+            ) from error
+        got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        scale = max(1.0, float(np.nanmax(np.abs(expected), initial=0.0)))
+        if got.size != expected[:count].size or not np.allclose(
+            got.reshape(count, -1), expected[:count].reshape(count, -1), rtol=0, atol=1e-3 * scale, equal_nan=True
+        ):
+            raise ConversionError(
+                f"{role} answers otherwise than Keras for {count} rows once written with TFLite's operators; "
+                "use other layers"
+            )
 
 
 def free_batch(model: Any) -> None:
