@@ -89,8 +89,7 @@ def assemble(
     audit.check_schemes(model, part_schemes)
     aliases: Mapping[int, Alias] = {}
     unaliased: tuple[str, ...] = ()
-    # A mixture that may not run routed (logits or means are summed) is written dense: no signature invites to it.
-    if spec.combine.routable:
+    if writes_routed(spec, options):
         routed = add_routed_signatures(model, layout)
         aliases, unaliased = routed.aliases, routed.unaliased
     return Assembly(
@@ -101,6 +100,11 @@ def assemble(
         unaliased=unaliased,
         self_contained=options.self_contained,
     )
+
+
+def writes_routed(spec: MixtureSpec, options: ConversionOptions) -> bool:
+    """Whether the file gets routed signatures; a mixture that may not run routed is written dense by default."""
+    return spec.combine.routable if options.routed is None else options.routed
 
 
 def _part_schemes(schemes: list[Scheme], banks: tuple[Bank, ...], gate_scheme: Scheme) -> dict[str, Scheme]:

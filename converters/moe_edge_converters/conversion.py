@@ -25,6 +25,7 @@ from moe_edge_converters.assembly import assemble
 from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.manifest_record import describe_file, with_golden
 from moe_edge_converters.options import ConversionOptions, parse_scheme
+from moe_edge_converters.safe_routing import refuse_routing
 from moe_edge_converters.scheme_ladder import Budget, Ladder, LadderData, search_schemes
 from moe_edge_converters.schemes import AUTO, Scheme
 from moe_edge_converters.spec import MixtureSpec
@@ -71,6 +72,7 @@ def convert(
     gate_scheme: str | Scheme = Scheme.FLOAT32,
     expert_schemes: Mapping[int, str | Scheme] | None = None,
     per_tensor: bool = False,
+    routed: bool | None = None,
     self_contained: bool = False,
     schema: FeatureSchema | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -91,6 +93,7 @@ def convert(
         gate_scheme: Scheme of the gating network.
         expert_schemes: Experts with a scheme of their own, by index.
         per_tensor: One scale a weight tensor instead of one a channel.
+        routed: Whether to write the signatures that run experts one by one; by default where that is safe.
         self_contained: Share no bytes between tensors, for microcontrollers and unknown hosts.
         schema: Columns and labels; by default the model's own, else numbered ones.
         provenance: Free text fields for the manifest: source, licence, ...
@@ -127,6 +130,7 @@ def convert(
         gate_scheme=parse_scheme(gate_scheme),
         expert_schemes={index: parse_scheme(name) for index, name in (expert_schemes or {}).items()},
         per_tensor=per_tensor,
+        routed=routed,
         self_contained=self_contained,
         provenance=provenance or {},
     )
@@ -187,6 +191,8 @@ def convert_spec(
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
+    if options.routed and not spec.combine.routable:
+        refuse_routing(spec, calibrate.thin_rows(rows if rows is not None else probe_rows(spec)))
     assembly = assemble(spec, options, rows, progress=progress)
     notify(1, "checking the answers")
     check_batch = calibrate.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)

@@ -18,6 +18,7 @@ from moe_edge._version import __version__
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
+from moe_edge_converters.assembly import writes_routed
 from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.routed_signatures import COMBINE, GATE, expert_signature
@@ -82,10 +83,10 @@ def with_golden(manifest: Manifest, rows: Rows, predictions: Rows) -> Manifest:
 
 
 def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
-    routable = spec.combine.routable
+    routed = writes_routed(spec, options)
 
     def signature(name: str) -> str | None:
-        return name if routable else None
+        return name if routed else None
 
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
     parts.append(Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=signature(GATE)))

@@ -21,6 +21,8 @@ class ConversionOptions:
         expert_schemes: Experts with a scheme of their own, by index.
         gate_scheme: The scheme of the gate; float32 because a flipped route costs more than the bytes it saves.
         per_tensor: One scale a weight tensor, for hosts that know no per-channel weights.
+        routed: Whether to write the signatures for routed execution; None writes them where routing is safe, and asking
+            for them where it isn't is an error.
         self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
         provenance: Free text fields for the manifest (source, licence, ...).
     """
@@ -29,6 +31,7 @@ class ConversionOptions:
     expert_schemes: Mapping[int, Scheme] = field(default_factory=dict)
     gate_scheme: Scheme = Scheme.FLOAT32
     per_tensor: bool = False
+    routed: bool | None = None
     self_contained: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
 

@@ -76,6 +76,11 @@ def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tu
 )
 @click.option("--per-tensor", is_flag=True, help="One scale a weight tensor, for hosts without per-channel weights.")
 @click.option(
+    "--routed/--fused-only",
+    default=None,
+    help="Write signatures that run experts one by one, or only the fused graph.  [default: routed where safe]",
+)
+@click.option(
     "--self-contained", is_flag=True, help="Share no bytes between signatures, for microcontrollers and unknown hosts."
 )
 @click.option(
@@ -93,6 +98,7 @@ def command(
     gate_scheme: str,
     expert_schemes: dict[int, Scheme],
     per_tensor: bool,
+    routed: bool | None,
     self_contained: bool,
     all_rows: bool,
     as_json: bool,
@@ -138,6 +144,7 @@ def command(
             gate_scheme=gate_scheme,
             expert_schemes=expert_schemes,
             per_tensor=per_tensor,
+            routed=routed,
             self_contained=self_contained,
             schema=loaded.schema,
             provenance={"source": model.name},
