@@ -243,11 +243,11 @@ class GraphBuilder:
         self.operator("CONCATENATION", list(tensors), [out], options)
         return out
 
-    def reshape(self, x: TensorIndex, shape: Sequence[int], *, name: str) -> TensorIndex:
+    def reshape(self, x: TensorIndex, shape: Sequence[int], *, name: str, dtype: Any = np.float32) -> TensorIndex:
         """Reshape the row to ``shape``; the batch stays free."""
         options = schema.ReshapeOptionsT()
         options.newShape = [-1, *(int(size) for size in shape)]
-        out = self.tensor(name, (1, *shape))
+        out = self.tensor(name, (1, *shape), dtype)
         target = self.constant(f"{name}/shape", np.array(options.newShape, dtype=np.int32))
         self.operator("RESHAPE", [x, target], [out], options)
         return out
@@ -276,12 +276,39 @@ class GraphBuilder:
         self.operator("GATHER", [x, indices], [out], options)
         return out
 
+    def gather(self, table: TensorIndex, rows: TensorIndex, *, name: str) -> TensorIndex:
+        """Pick rows of a constant table (n, ...) by an int32 tensor (1, k): (1, k, ...)."""
+        options = schema.GatherOptionsT()
+        options.axis = 0
+        out = self.tensor(name, (*self.shape(rows), *self.shape(table)[1:]))
+        self.operator("GATHER", [table, rows], [out], options)
+        return out
+
+    def top_k(self, x: TensorIndex, k: int, *, names: tuple[str, str]) -> tuple[TensorIndex, TensorIndex]:
+        """The k largest values of the last axis and their indices (int32), the largest first."""
+        values = self.tensor(names[0], (*self.shape(x)[:-1], k))
+        indices = self.tensor(names[1], (*self.shape(x)[:-1], k), np.int32)
+        count = self.constant("top_k/k", np.int32(k).reshape(()))
+        self.operator("TOPK_V2", [x, count], [values, indices], schema.TopKV2OptionsT())
+        return values, indices
+
+    def batch_matmul(self, a: TensorIndex, b: TensorIndex, *, transpose_b: bool = False, name: str) -> TensorIndex:
+        """``a @ b`` over the last two axes, the leading ones broadcast."""
+        options = schema.BatchMatMulOptionsT()
+        options.adjY = transpose_b
+        *leading, rows, _ = self.shape(a)
+        columns = self.shape(b)[-2 if transpose_b else -1]
+        out = self.tensor(name, (*np.broadcast_shapes(tuple(leading), self.shape(b)[:-2]), rows, columns))
+        self.operator("BATCH_MATMUL", [a, b], [out], options)
+        return out
+
     def binary(self, operator: str, a: TensorIndex, b: TensorIndex, *, name: str, dtype: Any = None) -> TensorIndex:
-        """An elementwise operator with broadcasting: ADD, SUB, MUL, MINIMUM, MAXIMUM, EQUAL, NOT_EQUAL."""
+        """An elementwise operator with broadcasting: ADD, SUB, MUL, DIV, MINIMUM, MAXIMUM, EQUAL, NOT_EQUAL."""
         options_class = {
             "ADD": schema.AddOptionsT,
             "SUB": schema.SubOptionsT,
             "MUL": schema.MulOptionsT,
+            "DIV": schema.DivOptionsT,
             "MINIMUM": schema.MaximumMinimumOptionsT,
             "MAXIMUM": schema.MaximumMinimumOptionsT,
             "EQUAL": schema.EqualOptionsT,
