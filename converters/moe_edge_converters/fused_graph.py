@@ -15,7 +15,7 @@ import numpy as np
 
 from moe_edge.config import Combine
 from moe_edge_converters.graph import GraphBuilder, TensorIndex, add_signature, new_model
-from moe_edge_converters.network_graph import add_network, ends_in_softmax
+from moe_edge_converters.network_graph import add_network, ends_in_softmax, splice
 from moe_edge_converters.preprocess_graph import add_preprocess
 from moe_edge_converters.spec import DenseNetwork, HeadSpec, MixtureSpec
 
@@ -89,6 +89,8 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
     builder = GraphBuilder(model, SERVING)
     x = builder.input("x", spec.input_shape)
     features = add_preprocess(builder, x, spec.preprocess) if spec.preprocess else x
+    if spec.trunk is not None:
+        features = splice(builder, features, spec.trunk, prefix="trunk/")
     weights = add_network(builder, features, spec.gate, prefix="gate/")
     shared_softmax = spec.combine is Combine.PROBABILITIES and all(map(ends_in_softmax, spec.experts))
     features_name = builder.subgraph.tensors[features].name

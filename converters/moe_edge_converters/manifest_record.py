@@ -89,6 +89,8 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
         return name if routed else None
 
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
+    if spec.trunk is not None:
+        parts.append(Part(id="trunk", role=Role.TRUNK))
     parts.append(Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=signature(GATE)))
     for index, scheme in enumerate(options.schemes_of(spec.num_experts)):
         name = expert_signature(index)

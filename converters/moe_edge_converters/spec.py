@@ -1,6 +1,6 @@
 """A mixture as data: what extraction writes and the graph builder reads. Free of Keras and of TFLite.
 
-``preprocess -> gate -> experts -> combine -> head``; weights are NumPy arrays.
+``preprocess -> trunk? -> gate -> experts -> combine -> head``; weights are NumPy arrays.
 Layer: desktop (converters).
 """
 
@@ -122,6 +122,7 @@ class MixtureSpec:
         combine: How the experts' answers are mixed.
         input_shape: Shape of one raw row, without the batch.
         preprocess: None when the model takes features as they are.
+        trunk: What gate and experts share, after ``preprocess``, always float32; None when there is nothing.
         gate: Network from features to E values; its last layer is a softmax.
         experts: Networks from features to K values (2 K for Gaussian experts: means, then log sigmas).
         num_outputs: K, values of the mixture's answer.
@@ -136,6 +137,7 @@ class MixtureSpec:
     experts: tuple[Network, ...]
     num_outputs: int
     preprocess: PreprocessSpec | None = None
+    trunk: GraphNetwork | None = None
     head: HeadSpec = HeadSpec()
     labels: tuple[str, ...] | None = None
 
