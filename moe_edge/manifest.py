@@ -86,6 +86,7 @@ class Manifest:
         golden: Rows with the answers of the machine that wrote the file.
         tools: Versions of the tools that wrote it.
         provenance: Free text fields: source model, its hash, licence, ...
+        io: ``float32``, or ``int8``: then the graph takes int8 features (after preprocessing) and gives int8 answers.
         layout: How the fused graph lays its experts out.
         extras: Room for what later kinds record (ladders, thresholds); never needed to run the file.
         format_version: Version of this schema.
@@ -105,6 +106,7 @@ class Manifest:
     golden: Golden = field(default_factory=Golden)
     tools: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
+    io: str = "float32"
     layout: str = "fully_connected"
     extras: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION

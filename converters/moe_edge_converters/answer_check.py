@@ -24,6 +24,13 @@ Sums in another order move the last bits: 1e-6 is usual; deep or wide experts re
 """
 
 
+LEAST_AGREEMENT = 0.5
+"""A file that gives another class for half of its own training rows is broken, not merely rounded.
+
+What is good enough is decided on held-out rows, by ``moe-edge validate``.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnswerCheck:
     """How a file's answers compare with its source's on the same rows.
@@ -83,6 +90,11 @@ def check_answers(
     agreement = None
     if task is Task.CLASSIFICATION:
         agreement = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        if agreement < LEAST_AGREEMENT:
+            raise ConversionError(
+                f"the file gives its source's class for {agreement:.0%} of {len(rows)} rows, expected at least "
+                f"{LEAST_AGREEMENT:.0%}; choose another scheme, such as w8a16 or float16"
+            )
     return AnswerCheck(num_rows=len(rows), max_abs_error=error, top1_agreement=agreement, predictions=got)
 
 

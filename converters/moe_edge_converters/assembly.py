@@ -18,6 +18,7 @@ from moe_edge_converters import audit, calibration, quantization
 from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.file_writer import Alias, pack, read_model, serialize
 from moe_edge_converters.fused_graph import Bank, build_fused_graph
+from moe_edge_converters.int8_edges import make_edges_int8
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.routed_signatures import add_routed_signatures
 from moe_edge_converters.schemes import Scheme
@@ -89,7 +90,9 @@ def assemble(
     audit.check_schemes(model, part_schemes)
     aliases: Mapping[int, Alias] = {}
     unaliased: tuple[str, ...] = ()
-    if writes_routed(spec, options):
+    if options.int8_io:
+        make_edges_int8(model, spec.task, ranges or {})
+    elif writes_routed(spec, options):
         routed = add_routed_signatures(model, layout)
         aliases, unaliased = routed.aliases, routed.unaliased
     return Assembly(
@@ -104,6 +107,8 @@ def assemble(
 
 def writes_routed(spec: MixtureSpec, options: ConversionOptions) -> bool:
     """Whether the file gets routed signatures; a mixture that may not run routed is written dense by default."""
+    if options.int8_io:
+        return False
     return spec.combine.routable if options.routed is None else options.routed
 
 

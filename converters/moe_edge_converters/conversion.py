@@ -23,12 +23,16 @@ from moe_edge_converters import calibration as calibrate
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
 from moe_edge_converters.assembly import assemble
 from moe_edge_converters.calibration import Coverage
+from moe_edge_converters.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
+from moe_edge_converters.microcontroller import write_sources
 from moe_edge_converters.options import ConversionOptions, parse_scheme
 from moe_edge_converters.safe_routing import refuse_routing
 from moe_edge_converters.scheme_ladder import Budget, Ladder, LadderData, search_schemes
 from moe_edge_converters.schemes import AUTO, Scheme
 from moe_edge_converters.spec import MixtureSpec
+from moe_edge_converters.target_check import check_target
+from moe_edge_converters.targets import Target, TargetReport, fit_options, parse_target
 
 Rows = npt.NDArray[np.float32]
 Progress = Callable[[int, str], None]
@@ -52,6 +56,7 @@ class ConversionResult:
         check: How the file's answers compare with the source model's.
         unaliased: Weights that had to be stored twice (4-bit slices that start within a byte).
         ladder: What ``auto`` tried; None where a scheme was asked for.
+        target: How the file was accepted for the target it is meant for.
     """
 
     path: Path
@@ -61,6 +66,7 @@ class ConversionResult:
     check: AnswerCheck
     unaliased: tuple[str, ...] = ()
     ladder: Ladder | None = None
+    target: TargetReport | None = None
 
 
 def convert(
@@ -73,7 +79,9 @@ def convert(
     expert_schemes: Mapping[int, str | Scheme] | None = None,
     per_tensor: bool = False,
     routed: bool | None = None,
+    io: str = "float32",
     self_contained: bool = False,
+    target: str | Target = Target.LITERT,
     schema: FeatureSchema | None = None,
     provenance: Mapping[str, str] | None = None,
     training_target: Any = None,
@@ -94,7 +102,11 @@ def convert(
         expert_schemes: Experts with a scheme of their own, by index.
         per_tensor: One scale a weight tensor instead of one a channel.
         routed: Whether to write the signatures that run experts one by one; by default where that is safe.
+        io: ``float32``, or ``int8``: the fused graph alone, which takes int8 features (what the preprocessing gives)
+            and answers in int8, for hosts without float input.
         self_contained: Share no bytes between tensors, for microcontrollers and unknown hosts.
+        target: Where the file is meant to run: it is run there or checked, and accepted or refused; ``microcontroller``
+            writes ``<name>.h`` and ``<name>.cc`` too.
         schema: Columns and labels; by default the model's own, else numbered ones.
         provenance: Free text fields for the manifest: source, licence, ...
         training_target: Targets of the ``calibration`` rows, needed by ``auto``.
@@ -131,9 +143,12 @@ def convert(
         expert_schemes={index: parse_scheme(name) for index, name in (expert_schemes or {}).items()},
         per_tensor=per_tensor,
         routed=routed,
+        int8_io=_is_int8(io),
         self_contained=self_contained,
+        target=parse_target(target),
         provenance=provenance or {},
     )
+    fit_options(options)
     ladder = None
     if automatic:
         data = _ladder_data(spec, rows, training_target, validation)
@@ -142,6 +157,12 @@ def convert(
     return convert_spec(
         spec, output, reference=reference, rows=rows, options=options, schema=schema, ladder=ladder, progress=progress
     )
+
+
+def _is_int8(io: str) -> bool:
+    if io not in ("float32", "int8"):
+        raise ConversionError(f"expected io float32 or int8, got {io!r}")
+    return io == "int8"
 
 
 def _ladder_data(spec: MixtureSpec, rows: Rows | None, target: Any, validation: tuple[Any, Any] | None) -> LadderData:
@@ -191,12 +212,20 @@ def convert_spec(
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
+    options = fit_options(options)
     if options.routed and not spec.combine.routable:
         refuse_routing(spec, calibrate.thin_rows(rows if rows is not None else probe_rows(spec)))
+    check_batch = calibrate.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)
+    expected = None if reference is None else reference(check_batch)
+    if options.int8_io:
+        check_int8_io(spec, options)
+        check_batch = feature_rows(spec, check_batch)
+        rows = None if rows is None else feature_rows(spec, rows)
+        spec, schema = features_only(spec, schema)
     assembly = assemble(spec, options, rows, progress=progress)
     notify(1, "checking the answers")
-    check_batch = calibrate.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)
-    expected = reference(check_batch) if reference else run_plain(assembly.float_content, check_batch)
+    if expected is None:
+        expected = run_plain(assembly.float_content, check_batch)
     manifest = describe_file(
         spec, options, schema=schema, coverage=assembly.coverage, float_content=assembly.float_content
     )
@@ -207,9 +236,15 @@ def convert_spec(
         return check_answers(file, check_batch, expected, task=spec.task, lossless=options.lossless)
 
     manifest = with_golden(manifest, check_batch, check(assembly.to_bytes(manifest)).predictions)
+    report = check_target(
+        assembly.to_bytes(manifest), options.target, check_batch, classifies=spec.task is Task.CLASSIFICATION
+    )
+    manifest = replace(manifest, extras={**manifest.extras, "target": report.to_record()})
     content = assembly.to_bytes(manifest)
     notify(1, "writing the file")
     write_atomically(output, content)
+    if options.target is Target.MICROCONTROLLER:
+        write_sources(output, content, arena_bytes=report.arena_bytes)
     # What is on disk, not what was in memory, is what ships.
     checked = check(output)
     notify(1, "done")
@@ -221,6 +256,7 @@ def convert_spec(
         check=checked,
         unaliased=assembly.unaliased,
         ladder=ladder,
+        target=report,
     )
 
 

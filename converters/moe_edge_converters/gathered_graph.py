@@ -80,13 +80,13 @@ class _Aliases:
 
     def find(self, first: int, expert: int) -> None:
         """Match the buffers from ``first`` on, in the order of the layers' weights and biases."""
-        own = [index for index in range(first, len(self.model.buffers))]
+        own = range(first, len(self.model.buffers))
         for parent in self.stacked:
             content = bytes(self.model.buffers[parent].data)
             for index in own:
                 data = bytes(self.model.buffers[index].data)
                 offset = expert * len(data)
-                if index not in self.found and content[offset : offset + len(data)] == data and len(data):
+                if index not in self.found and content[offset : offset + len(data)] == data and data:
                     self.found[index] = Alias(buffer=parent, offset=offset)
                     break
 

@@ -66,6 +66,7 @@ def describe_file(
         schema=schema,
         parts=tuple(_parts(spec, options)),
         input_shape=spec.input_shape,
+        io="int8" if options.int8_io else "float32",
         calibration=record,
         tools=_tool_versions(),
         provenance={**options.provenance, "weights_sha256": hashlib.sha256(float_content).hexdigest()[:16]},

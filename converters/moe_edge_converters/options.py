@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from moe_edge.errors import ConversionError
 from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.targets import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,9 @@ class ConversionOptions:
         per_tensor: One scale a weight tensor, for hosts that know no per-channel weights.
         routed: Whether to write the signatures for routed execution; None writes them where routing is safe, and asking
             for them where it isn't is an error.
+        int8_io: Whether the fused graph takes int8 features and gives int8 answers; then it is all that is written.
         self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
+        target: Where the file is meant to run; see ``targets.fit_options`` for what that forces.
         provenance: Free text fields for the manifest (source, licence, ...).
     """
 
@@ -32,7 +35,9 @@ class ConversionOptions:
     gate_scheme: Scheme = Scheme.FLOAT32
     per_tensor: bool = False
     routed: bool | None = None
+    int8_io: bool = False
     self_contained: bool = False
+    target: Target = Target.LITERT
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def schemes_of(self, num_experts: int) -> list[Scheme]:

@@ -81,6 +81,13 @@ def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tu
     help="Write signatures that run experts one by one, or only the fused graph.  [default: routed where safe]",
 )
 @click.option(
+    "--io",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Input and output of the graph; int8 takes preprocessed features, and needs w8a8.",
+)
+@click.option(
     "--self-contained", is_flag=True, help="Share no bytes between signatures, for microcontrollers and unknown hosts."
 )
 @click.option(
@@ -99,6 +106,7 @@ def command(
     expert_schemes: dict[int, Scheme],
     per_tensor: bool,
     routed: bool | None,
+    io: str,
     self_contained: bool,
     all_rows: bool,
     as_json: bool,
@@ -145,6 +153,7 @@ def command(
             expert_schemes=expert_schemes,
             per_tensor=per_tensor,
             routed=routed,
+            io=io,
             self_contained=self_contained,
             schema=loaded.schema,
             provenance={"source": model.name},

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_edge.errors import BackendError
+from moe_edge.errors import BackendError, ModelFileError
 from moe_edge.runtime.backends import Backend, allocate
+from moe_edge.runtime.int8_edges import Int8Edges
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import Signature
 
@@ -47,6 +48,8 @@ class FusedGraph:
         self._output_shapes = {name: tensors[index].shape[1:] for name, index in self._outputs.items()}
         self._single: Any = self._interpreter()
         allocate(backend, self._single)
+        integer = tensors[self._input].dtype == "int8"
+        self._edges = Int8Edges(self._single, self._input, self._outputs) if integer else None
         self._batches: OrderedDict[int, Any] = OrderedDict()
 
     def run(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
@@ -74,13 +77,21 @@ class FusedGraph:
         return self._invoke(self._single if len(rows) == 1 else self._batch(len(rows)), rows)
 
     def _invoke(self, interpreter: Any, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        interpreter.set_tensor(self._input, rows)
+        interpreter.set_tensor(self._input, rows if self._edges is None else self._edges.quantize(rows))
         try:
             interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise BackendError(self._backend.refusal(error)) from error
         # get_tensor copies.
-        return {name: interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        answers = {name: interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        for name, shape in self._output_shapes.items():
+            # What a tensor's entry says of its shape and what its operator writes are two things in a hostile file.
+            if answers[name].shape != (len(rows), *shape):
+                raise ModelFileError(
+                    f"{self._file.source}: expected {name!r} of shape {(len(rows), *shape)}, the graph gives "
+                    f"{answers[name].shape}; convert the model again"
+                )
+        return answers if self._edges is None else self._edges.dequantize(answers)
 
     def _batch(self, size: int) -> Any:
         """The interpreter for batches of ``size`` rows, made or remembered."""

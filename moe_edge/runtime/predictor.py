@@ -223,9 +223,9 @@ def _check_signature(file: ModelFile, manifest: Manifest) -> Signature:
         if name not in places:
             raise ModelFileError(f"{file.source}: expected {name!r} in {SIGNATURE}, got {sorted(places)}")
         tensor = tensors[places[name]]
-        if tensor.shape != shape or tensor.dtype != "float32":
+        if tensor.shape != shape or tensor.dtype != manifest.io:
             raise ModelFileError(
-                f"{file.source}: expected {name!r} to be float32 {shape}, got {tensor.dtype} {tensor.shape}; "
+                f"{file.source}: expected {name!r} to be {manifest.io} {shape}, got {tensor.dtype} {tensor.shape}; "
                 "convert the model again"
             )
     # serving_default is subgraph 0, which interpreters run without asking for a signature.
