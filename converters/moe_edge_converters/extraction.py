@@ -56,6 +56,17 @@ def extract_mixture(model: Any) -> MixtureSpec:
     )
 
 
+def is_own_mixture(model: Any) -> bool:
+    """Whether a model's answer comes from our combining layers, so that ``extract_mixture`` reads it."""
+    if type(model).__name__ != "Functional" or len(model.inputs) != 1 or len(model.outputs) != 1:
+        return False
+    try:
+        _find_combination(model)
+    except ConversionError:
+        return False
+    return True
+
+
 def _no_mixture(model: Any) -> ConversionError:
     return ConversionError(
         f"expected a mixture of experts whose output comes from a WeightedSum or GaussianMixture layer, got "

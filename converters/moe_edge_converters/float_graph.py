@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 _FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
 """ActivationFunctionType to the operator that does the same."""
-_DTYPES: dict[int, np.dtype[Any]] = {code: dtype for dtype, code in TENSOR_TYPES.items()}
+_DTYPES: dict[int, Any] = {code: dtype for dtype, code in TENSOR_TYPES.items()}
 
 
 @dataclass(frozen=True, eq=False)
