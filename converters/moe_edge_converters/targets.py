@@ -1,0 +1,150 @@
+"""Where a file is meant to run, what that forces on its conversion, and what was found out about it there.
+
+Layer: desktop (converters), light: imports no numerical library, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from moe_edge.errors import ConversionError
+from moe_edge_converters.schemes import Scheme
+
+if TYPE_CHECKING:
+    from moe_edge_converters.options import ConversionOptions
+
+
+class Target(str, enum.Enum):
+    """A runtime or a kind of device."""
+
+    LITERT = "litert"
+    TFLITE_RUNTIME = "tflite-runtime-2.14"
+    WEB = "web"
+    INT8_ACCELERATOR = "int8-accelerator"
+    MICROCONTROLLER = "microcontroller"
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return {
+            Target.LITERT: "LiteRT on Linux, phones, desktops",
+            Target.TFLITE_RUNTIME: "its predecessor, for 32-bit Raspberry Pi OS and older systems; dynamic_w8 and w4 "
+            "are written per tensor",
+            Target.WEB: "LiteRT.js in a browser: fixed batch, float32 or int32 in and out of every signature",
+            Target.INT8_ACCELERATOR: "a TPU or NPU that computes in int8; w8a8 experts",
+            Target.MICROCONTROLLER: "TFLite Micro: float32 or w8a8, one self-contained graph; writes C sources too",
+        }[self]
+
+
+class Evidence(str, enum.Enum):
+    """How an acceptance was reached: the file answered rows on the target, or was only compared with a table."""
+
+    RAN = "ran"
+    CHECKED = "checked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetReport:
+    """Why a file is accepted for a target.
+
+    Attributes:
+        target: The target.
+        evidence: Whether the file ran there or was only checked.
+        runtime: Name and version of what ran it, or of the table.
+        num_rows: Rows that were answered there; 0 when it was only checked.
+        max_abs_error: Largest difference of a predicted value from LiteRT's; None for LiteRT itself, or when it was
+            only checked.
+        top1_agreement: Share of rows with LiteRT's class; None for regression, and where there is no difference.
+        signatures: Signatures that ran.
+        operators: The operators of the whole graph, sorted.
+        arena_bytes: Smallest tensor arena that worked, on this machine's 64-bit TFLite Micro.
+        array_bytes: Bytes of the C array.
+        notes: What else is worth knowing, one line each.
+    """
+
+    target: Target
+    evidence: Evidence
+    runtime: str
+    num_rows: int = 0
+    max_abs_error: float | None = None
+    top1_agreement: float | None = None
+    signatures: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    arena_bytes: int | None = None
+    array_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """For the manifest: plain values, nothing that differs from run to run."""
+        record: dict[str, Any] = {"name": self.target.value, "evidence": self.evidence.value, "runtime": self.runtime}
+        if self.evidence is Evidence.RAN:
+            record["rows"] = self.num_rows
+        if self.max_abs_error is not None:
+            record["max_abs_error"] = float(f"{self.max_abs_error:.3g}")
+        if self.top1_agreement is not None:
+            record["top1_agreement"] = round(self.top1_agreement, 4)
+        if self.arena_bytes is not None:
+            record["arena_bytes"] = self.arena_bytes
+        if self.notes:
+            record["notes"] = list(self.notes)
+        return record
+
+    def lines(self) -> tuple[str, ...]:
+        """For people: what ran or was checked, then the notes."""
+        if self.evidence is Evidence.RAN:
+            error = "" if self.max_abs_error is None else f": largest difference from LiteRT {self.max_abs_error:.2g}"
+            agreement = "" if self.top1_agreement is None else f", same class for {self.top1_agreement:.1%}"
+            first = f"{self.target.value}: ran {self.num_rows} rows on {self.runtime}{error}{agreement}"
+        else:
+            first = f"{self.target.value}: not run here, checked against {self.runtime}"
+        arena = (
+            () if self.arena_bytes is None else (f"tensor arena: {self.arena_bytes:,} bytes (64-bit; 32-bit: less)",)
+        )
+        return (first, *arena, *self.notes)
+
+
+_MICRO_SCHEMES = (Scheme.FLOAT32, Scheme.W8A8)
+_PER_CHANNEL_MISCOMPUTED = frozenset({Scheme.DYNAMIC_W8, Scheme.W4})
+
+
+def parse_target(target: str | Target) -> Target:
+    """A target by its name.
+
+    Raises:
+        ConversionError: If there is no such target.
+    """
+    try:
+        return Target(target)
+    except ValueError:
+        expected = ", ".join(member.value for member in Target)
+        raise ConversionError(f"expected a target among {expected}, got {target!r}") from None
+
+
+def fit_options(options: ConversionOptions) -> ConversionOptions:
+    """The options that ``options.target`` forces, before any slow work.
+
+    Raises:
+        ConversionError: If a scheme was asked for that can't run there.
+    """
+    target = options.target
+    if target is Target.TFLITE_RUNTIME and options.used & _PER_CHANNEL_MISCOMPUTED:
+        # It loads per-channel weights with activations rounded on the fly, and answers wrongly without an error.
+        return replace(options, per_tensor=True)
+    if target is Target.INT8_ACCELERATOR:
+        wrong = sorted({scheme.value for scheme in options.used - {options.gate_scheme} if scheme is not Scheme.W8A8})
+        if options.scheme is not Scheme.W8A8 or wrong:
+            raise ConversionError(
+                f"an int8 accelerator computes int8 weights with int8 activations: expected w8a8 for every expert, got "
+                f"{wrong[0] if wrong else options.scheme.value}; choose --scheme w8a8"
+            )
+    if target is Target.MICROCONTROLLER:
+        others = [scheme.value for scheme in options.used if scheme not in _MICRO_SCHEMES]
+        if others:
+            raise ConversionError(
+                f"TFLite Micro runs float32 and w8a8, got {sorted(others)[0]}; choose --scheme w8a8 or float32"
+            )
+        # TFLite Micro ignores where a buffer says its bytes lie, and ends when a file holds the routed signatures.
+        return replace(options, self_contained=True, routed=False)
+    return options
