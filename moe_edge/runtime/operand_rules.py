@@ -24,6 +24,15 @@ _TAKE_UNSIZED |= {_VAR_HANDLE, _READ_VARIABLE, _ASSIGN_VARIABLE}
 _WANT_HANDLE = frozenset({_FIND, _IMPORT, _TABLE_SIZE, _READ_VARIABLE, _ASSIGN_VARIABLE})
 _GIVE_HANDLE = frozenset({_HASH_TABLE, _VAR_HANDLE})
 
+_COPIED_INPUT: dict[int, int] = {
+    **dict.fromkeys((2, 22, 34, 36, 37, 38, 39, 43, 45, 60, 65, 69, 70, 83, 88, 93, 100, 101, 102, 105, 107, 130), 0),
+    49: 1,  # SPLIT: the axis comes first
+    64: 1,  # SELECT and SELECT_V2: the condition comes first
+    123: 1,
+}
+"""Operators that hand values on unchanged -> the input that they come from. Several copy as many bytes as their input
+has into a tensor that may be smaller: RESHAPE from float32 to uint8 writes past its end."""
+
 
 def check_operands(
     code: int, read_types: list[str], written_types: list[str], *, writes_state: bool, where: str
@@ -45,6 +54,9 @@ def check_operands(
         raise FlatbufferError(f"{where} (kind {code}): writes a variable as its answer")
     if code not in _TAKE_UNSIZED and (unsized := _first_unsized((*read_types, *written_types))):
         raise FlatbufferError(f"{where} (kind {code}): touches a {unsized}, which it can't compute with")
+    copied = _COPIED_INPUT.get(code)
+    if copied is not None and copied < len(read_types) and set(written_types) - {read_types[copied]}:
+        raise FlatbufferError(f"{where} (kind {code}): makes {written_types[0]} of {read_types[copied]} by copying")
     handles = read_types[:1] if code in _WANT_HANDLE else written_types[:1] if code in _GIVE_HANDLE else ["resource"]
     if handles != ["resource"]:
         raise FlatbufferError(f"{where} (kind {code}): expected a resource, got {handles}")
