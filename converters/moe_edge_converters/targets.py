@@ -30,8 +30,8 @@ class Target(str, enum.Enum):
         """One line for people."""
         return {
             Target.LITERT: "LiteRT on Linux, phones, desktops",
-            Target.TFLITE_RUNTIME: "its predecessor, for 32-bit Raspberry Pi OS and older systems; dynamic_w8 and w4 "
-            "are written per tensor",
+            Target.TFLITE_RUNTIME: "its predecessor, for 32-bit Raspberry Pi OS and older systems; dynamic_w8 is "
+            "written per tensor",
             Target.WEB: "LiteRT.js in a browser: fixed batch, float32 or int32 in and out of every signature",
             Target.INT8_ACCELERATOR: "a TPU or NPU that computes in int8; w8a8 experts",
             Target.MICROCONTROLLER: "TFLite Micro: float32 or w8a8, one self-contained graph; writes C sources too",
@@ -106,7 +106,6 @@ class TargetReport:
 
 
 _MICRO_SCHEMES = (Scheme.FLOAT32, Scheme.W8A8)
-_PER_CHANNEL_MISCOMPUTED = frozenset({Scheme.DYNAMIC_W8, Scheme.W4})
 
 
 def parse_target(target: str | Target) -> Target:
@@ -129,8 +128,13 @@ def fit_options(options: ConversionOptions) -> ConversionOptions:
         ConversionError: If a scheme was asked for that can't run there.
     """
     target = options.target
-    if target is Target.TFLITE_RUNTIME and options.used & _PER_CHANNEL_MISCOMPUTED:
-        # It loads per-channel weights with activations rounded on the fly, and answers wrongly without an error.
+    if target is Target.TFLITE_RUNTIME and Scheme.W4 in options.used:
+        raise ConversionError(
+            "tflite-runtime 2.14 loads 4-bit weights and answers wrongly, without an error; choose --scheme "
+            "dynamic_w8, w8a8 or float16"
+        )
+    if target is Target.TFLITE_RUNTIME and Scheme.DYNAMIC_W8 in options.used:
+        # It does the same with 8-bit weights that have a scale a channel and activations rounded on the fly.
         return replace(options, per_tensor=True)
     if target is Target.INT8_ACCELERATOR:
         wrong = sorted({scheme.value for scheme in options.used - {options.gate_scheme} if scheme is not Scheme.W8A8})

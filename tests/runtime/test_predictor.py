@@ -259,14 +259,20 @@ def test_wrong_arguments(mixture_file):
         Predictor(mixture_file("plain"), backend="onnx")
 
 
-@pytest.mark.parametrize("scheme", ["dynamic_w8", "w4"])
-def test_per_channel_dynamic_weights_are_refused_where_they_are_miscomputed(mixture_file, monkeypatch, scheme):
+@pytest.mark.parametrize(("scheme", "per_tensor_works"), [("dynamic_w8", True), ("w4", False)])
+def test_dynamic_weights_are_refused_where_they_are_miscomputed(mixture_file, monkeypatch, scheme, per_tensor_works):
+    per_channel = mixture_file("plain", scheme=scheme)
+    per_tensor = mixture_file("plain", scheme=scheme, per_tensor=True)
     old = object.__new__(Backend)
     old.__dict__.update(vars(load_backend("litert")), name="tflite-runtime")
     monkeypatch.setattr(predictor_module, "load_backend", lambda name: old)
-    with pytest.raises(BackendError, match="--scheme w8a8, or with --per-tensor"):
-        Predictor(mixture_file("plain", scheme=scheme))
-    Predictor(mixture_file("plain", scheme=scheme, per_tensor=True)).close()
+    with pytest.raises(BackendError, match="--scheme w8a8, or dynamic_w8 with --per-tensor"):
+        Predictor(per_channel)
+    if per_tensor_works:
+        Predictor(per_tensor).close()
+    else:
+        with pytest.raises(BackendError, match="answers w4 files wrongly"):
+            Predictor(per_tensor)
 
 
 ON_OLD_RUNTIME = """
