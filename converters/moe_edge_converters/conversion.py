@@ -26,7 +26,7 @@ from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
 from moe_edge_converters.microcontroller import write_sources
-from moe_edge_converters.options import ConversionOptions, parse_scheme
+from moe_edge_converters.options import ConversionOptions, Layout, parse_scheme
 from moe_edge_converters.safe_routing import refuse_routing
 from moe_edge_converters.scheme_ladder import Budget, Ladder, LadderData, search_schemes
 from moe_edge_converters.schemes import AUTO, Scheme
@@ -57,6 +57,7 @@ class ConversionResult:
         unaliased: Weights that had to be stored twice (4-bit slices that start within a byte).
         ladder: What ``auto`` tried; None where a scheme was asked for.
         target: How the file was accepted for the target it is meant for.
+        sources: The C sources beside it, for a microcontroller.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class ConversionResult:
     unaliased: tuple[str, ...] = ()
     ladder: Ladder | None = None
     target: TargetReport | None = None
+    sources: tuple[Path, ...] = ()
 
 
 def convert(
@@ -74,11 +76,14 @@ def convert(
     output: str | Path,
     *,
     calibration: Any = None,
+    fuse: bool = True,
     scheme: str | Scheme = Scheme.W8A8,
     gate_scheme: str | Scheme = Scheme.FLOAT32,
     expert_schemes: Mapping[int, str | Scheme] | None = None,
     per_tensor: bool = False,
     routed: bool | None = None,
+    top_k: int | None = None,
+    layout: str | Layout = Layout.AUTO,
     io: str = "float32",
     self_contained: bool = False,
     target: str | Target = Target.LITERT,
@@ -92,16 +97,21 @@ def convert(
     """Convert a Keras mixture of experts to one fused ``.tflite`` file, and run the file.
 
     Args:
-        model: A ``keras.Model`` in memory, or the path of a ``.keras`` file (its schema travels along).
+        model: A ``keras.Model`` in memory: one of ours, or any of the classical shape, however it is spelled; or the
+            path of a ``.keras`` file (its schema travels along) or of a SavedModel folder.
         output: Where to write; replaced only when everything succeeded.
         calibration: Raw training rows, array-like (n, ...): needed by ``w8a8`` and ``w8a16``; the file is checked on
             them.
+        fuse: Whether to look for a mixture; False converts any model as it is, to run whole (``num_experts`` is 1).
         scheme: Scheme of the experts: ``float32``, ``float16``, ``dynamic_w8``, ``w8a8``, ``w8a16``, ``w4``, or
             ``auto``: the smallest file within ``budget`` on the ``validation`` rows.
         gate_scheme: Scheme of the gating network.
         expert_schemes: Experts with a scheme of their own, by index.
         per_tensor: One scale a weight tensor instead of one a channel.
         routed: Whether to write the signatures that run experts one by one; by default where that is safe.
+        top_k: Experts that run for each row, their weights renormalised; by default all. The file then answers like
+            the mixture's strongest experts, which is not what the Keras model does: compare with ``validate``.
+        layout: ``fully_connected``, ``gather`` (float32 and ``top_k`` only), or ``auto``, the faster.
         io: ``float32``, or ``int8``: the fused graph alone, which takes int8 features (what the preprocessing gives)
             and answers in int8, for hosts without float input.
         self_contained: Share no bytes between tensors, for microcontrollers and unknown hosts.
@@ -121,20 +131,12 @@ def convert(
     check_writable(output, suffix=".tflite")
     notify = progress or (lambda steps, note: None)
     notify(0, "reading the model")
-    if isinstance(model, (str, Path)):
-        from moe_edge.training.archive import load_model
+    from moe_edge_converters.sources import read_source
 
-        loaded = load_model(Path(model))
-        schema, provenance = schema or loaded.schema, {"source": Path(model).name, **(provenance or {})}
-        model = loaded.model
-    from moe_edge_converters.extraction import extract_mixture
-
-    spec = extract_mixture(model)
+    source = read_source(model, rows=calibration, fuse=fuse, schema=schema)
+    spec, schema = source.spec, source.schema
     rows = None if calibration is None else check_rows(calibration, spec)
     notify(1, "building the graph")
-
-    def reference(batch: Rows) -> Rows:
-        return np.asarray(model.predict(batch, verbose=0, batch_size=256), dtype=np.float32)
 
     automatic = scheme == AUTO
     options = ConversionOptions(
@@ -143,10 +145,12 @@ def convert(
         expert_schemes={index: parse_scheme(name) for index, name in (expert_schemes or {}).items()},
         per_tensor=per_tensor,
         routed=routed,
+        top_k=top_k,
+        layout=Layout(layout),
         int8_io=_is_int8(io),
         self_contained=self_contained,
         target=parse_target(target),
-        provenance=provenance or {},
+        provenance={**source.provenance, **(provenance or {})},
     )
     fit_options(options)
     ladder = None
@@ -155,8 +159,31 @@ def convert(
         ladder = search_schemes(spec, data, budget or Budget(), options=options, progress=progress)
         spec, options = ladder.spec, ladder.options
     return convert_spec(
-        spec, output, reference=reference, rows=rows, options=options, schema=schema, ladder=ladder, progress=progress
+        spec,
+        output,
+        reference=source.predict,
+        rows=rows,
+        probe=source.probe,
+        options=options,
+        schema=schema,
+        ladder=ladder,
+        progress=progress,
     )
+
+
+def with_top_k(spec: MixtureSpec, top_k: int) -> MixtureSpec:
+    """The mixture with only the strongest experts of each row.
+
+    Raises:
+        ConversionError: If ``top_k`` isn't in [1, E], or a few experts can't stand for all in this mixture.
+    """
+    if not 1 <= top_k <= spec.num_experts:
+        raise ConversionError(f"expected 1 <= top_k <= {spec.num_experts} experts, got {top_k}")
+    if not spec.combine.routable:
+        raise ConversionError(
+            f"this mixture combines by {spec.combine.value}: a few experts can't stand for all; drop --top-k"
+        )
+    return replace(spec, top_k=top_k)
 
 
 def _is_int8(io: str) -> bool:
@@ -195,6 +222,7 @@ def convert_spec(
     reference: Callable[[Rows], Rows] | None,
     rows: Rows | None,
     options: ConversionOptions,
+    probe: Rows | None = None,
     schema: FeatureSchema | None = None,
     ladder: Ladder | None = None,
     progress: Progress | None = None,
@@ -207,15 +235,20 @@ def convert_spec(
         reference: The source model's predictions for rows; None checks the file against its own float32 graph.
         rows: float32 (n, ...) raw training rows.
         options: How to convert.
+        probe: Rows to check the file on when there are no ``rows``; by default seeded ones in the columns' range.
         schema: Columns and labels.
         ladder: What chose ``options``, for the manifest.
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
     options = fit_options(options)
+    given = rows if rows is not None else probe
+    given = probe_rows(spec) if given is None else given
     if options.routed and not spec.combine.routable:
-        refuse_routing(spec, calibrate.thin_rows(rows if rows is not None else probe_rows(spec)))
-    check_batch = calibrate.thin_rows(rows if rows is not None else probe_rows(spec), CHECK_ROWS)
+        refuse_routing(spec, calibrate.thin_rows(given))
+    if options.top_k is not None:
+        spec = with_top_k(spec, options.top_k)
+    check_batch = calibrate.thin_rows(given, CHECK_ROWS)
     expected = None if reference is None else reference(check_batch)
     if options.int8_io:
         check_int8_io(spec, options)
@@ -233,7 +266,9 @@ def convert_spec(
         manifest = replace(manifest, extras={**manifest.extras, "ladder": ladder.record()})
 
     def check(file: Path | bytes) -> AnswerCheck:
-        return check_answers(file, check_batch, expected, task=spec.task, lossless=options.lossless)
+        return check_answers(
+            file, check_batch, expected, task=spec.task, lossless=options.lossless and spec.top_k is None
+        )
 
     manifest = with_golden(manifest, check_batch, check(assembly.to_bytes(manifest)).predictions)
     report = check_target(
@@ -243,8 +278,9 @@ def convert_spec(
     content = assembly.to_bytes(manifest)
     notify(1, "writing the file")
     write_atomically(output, content)
+    sources: tuple[Path, ...] = ()
     if options.target is Target.MICROCONTROLLER:
-        write_sources(output, content, arena_bytes=report.arena_bytes)
+        sources = write_sources(output, content, arena_bytes=report.arena_bytes)
     # What is on disk, not what was in memory, is what ships.
     checked = check(output)
     notify(1, "done")
@@ -257,6 +293,7 @@ def convert_spec(
         unaliased=assembly.unaliased,
         ladder=ladder,
         target=report,
+        sources=sources,
     )
 
 

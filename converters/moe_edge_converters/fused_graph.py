@@ -18,6 +18,7 @@ from moe_edge_converters.graph import GraphBuilder, TensorIndex, add_signature, 
 from moe_edge_converters.network_graph import add_network, ends_in_softmax, splice
 from moe_edge_converters.preprocess_graph import add_preprocess
 from moe_edge_converters.spec import DenseNetwork, HeadSpec, MixtureSpec
+from moe_edge_converters.top_k_gate import add_top_k, scatter_weights
 
 SERVING = "serving_default"
 ANSWERS, STACKED = "combine/answers", "combine/stacked"
@@ -92,6 +93,8 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
     if spec.trunk is not None:
         features = splice(builder, features, spec.trunk, prefix="trunk/")
     weights = add_network(builder, features, spec.gate, prefix="gate/")
+    if spec.top_k is not None:
+        weights = scatter_weights(builder, *add_top_k(builder, weights, spec.top_k), spec.num_experts)
     shared_softmax = spec.combine is Combine.PROBABILITIES and all(map(ends_in_softmax, spec.experts))
     features_name = builder.subgraph.tensors[features].name
     answers = _add_experts(builder, features, spec, banks, softmax=not shared_softmax)

@@ -30,6 +30,8 @@ def why_not_gather(spec: MixtureSpec, top_k: int | None) -> str:
         return "it runs all experts for each row; give --top-k"
     if spec.combine is not Combine.PROBABILITIES or not all(map(ends_in_softmax, spec.experts)):
         return "its experts don't all end in a softmax"
+    if spec.trunk is not None:
+        return "its gate and experts share layers"
     if not all(isinstance(expert, DenseNetwork) for expert in spec.experts):
         return "its experts aren't all stacks of dense layers"
     if len({expert.shapes for expert in spec.experts if isinstance(expert, DenseNetwork)}) != 1:

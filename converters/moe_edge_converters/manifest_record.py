@@ -18,7 +18,7 @@ from moe_edge._version import __version__
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
-from moe_edge_converters.assembly import writes_routed
+from moe_edge_converters.assembly import choose_layout, writes_routed
 from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.routed_signatures import COMBINE, GATE, expert_signature
@@ -66,6 +66,8 @@ def describe_file(
         schema=schema,
         parts=tuple(_parts(spec, options)),
         input_shape=spec.input_shape,
+        top_k=spec.top_k,
+        layout=choose_layout(spec, options).value,
         io="int8" if options.int8_io else "float32",
         calibration=record,
         tools=_tool_versions(),

@@ -5,12 +5,25 @@ Layer: desktop (converters), light: imports no numerical library.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moe_edge.errors import ConversionError
 from moe_edge_converters.schemes import Scheme
 from moe_edge_converters.targets import Target
+
+
+class Layout(str, enum.Enum):
+    """How the experts lie in the whole graph.
+
+    ``fully_connected``: every expert is computed, first layers in one wide operator. ``gather``: only the chosen
+    experts of a float32 top-k mixture are. ``auto``: whichever is faster, as far as measured.
+    """
+
+    AUTO = "auto"
+    FULLY_CONNECTED = "fully_connected"
+    GATHER = "gather"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +37,8 @@ class ConversionOptions:
         per_tensor: One scale a weight tensor, for hosts that know no per-channel weights.
         routed: Whether to write the signatures for routed execution; None writes them where routing is safe, and asking
             for them where it isn't is an error.
+        top_k: Experts that run for each row, their weights renormalised; None for all.
+        layout: How the experts lie in the whole graph.
         int8_io: Whether the fused graph takes int8 features and gives int8 answers; then it is all that is written.
         self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
         target: Where the file is meant to run; see ``targets.fit_options`` for what that forces.
@@ -35,6 +50,8 @@ class ConversionOptions:
     gate_scheme: Scheme = Scheme.FLOAT32
     per_tensor: bool = False
     routed: bool | None = None
+    top_k: int | None = None
+    layout: Layout = Layout.AUTO
     int8_io: bool = False
     self_contained: bool = False
     target: Target = Target.LITERT

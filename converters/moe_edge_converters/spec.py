@@ -127,6 +127,7 @@ class MixtureSpec:
         experts: Networks from features to K values (2 K for Gaussian experts: means, then log sigmas).
         num_outputs: K, values of the mixture's answer.
         head: Scaling of the answer.
+        top_k: Experts that count for each row, their weights renormalised; None for all of them.
         labels: Names of the classes, where the source knows them.
     """
 
@@ -139,6 +140,7 @@ class MixtureSpec:
     preprocess: PreprocessSpec | None = None
     trunk: GraphNetwork | None = None
     head: HeadSpec = HeadSpec()
+    top_k: int | None = None
     labels: tuple[str, ...] | None = None
 
     @property

@@ -31,6 +31,7 @@ def report_conversion(report: Reporter, result: ConversionResult, *, next_comman
             "coverage": None if result.coverage is None else to_dict(result.coverage),
             "stored_twice": list(result.unaliased),
             "ladder": None if result.ladder is None else result.ladder.record(),
+            "target": None if result.target is None else result.target.to_record(),
             "ladder_picture": None if picture is None else str(picture),
         }
     )
@@ -55,6 +56,11 @@ def report_conversion(report: Reporter, result: ConversionResult, *, next_comman
     )
     report.say(f"Wrote {result.path}: {result.num_bytes:,} bytes, {schemes or result.manifest.scheme}")
     report.say(f"Ran it on {check.num_rows} rows: largest difference from Keras {check.max_abs_error:.2g}{agreement}")
+    if result.target is not None:
+        for line in result.target.lines():
+            report.say(f"Target {line}" if line.startswith(result.target.target.value) else f"  {line}")
+    for path in result.sources:
+        report.say(f"Wrote {path}")
     if picture is not None:
         report.say(f"Drew the ladder: {picture}")
     report.next_command(next_command)

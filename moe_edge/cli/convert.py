@@ -16,6 +16,7 @@ from moe_edge.cli.conversion_rows import read_rows
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import require
 from moe_edge_converters.schemes import AUTO, Scheme
+from moe_edge_converters.targets import Target
 
 _SCHEMES = click.Choice([scheme.value for scheme in Scheme])
 _EXPERT_SCHEMES = click.Choice([*(scheme.value for scheme in Scheme), AUTO])
@@ -32,7 +33,11 @@ def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tu
     return schemes
 
 
-@click.command(epilog="Schemes: " + "; ".join(f"{scheme.value}: {scheme.summary}" for scheme in Scheme) + ".")
+_EPILOG = "Schemes: " + "; ".join(f"{scheme.value}: {scheme.summary}" for scheme in Scheme) + ".\n\n"
+_EPILOG += "Targets: " + "; ".join(f"{target.value}: {target.summary}" for target in Target) + "."
+
+
+@click.command(epilog=_EPILOG)
 @click.argument("model", type=EXISTING_FILE)
 @click.argument("data", type=EXISTING_FILE, required=False)
 @click.option(
@@ -81,11 +86,28 @@ def _parse_expert_schemes(ctx: click.Context, param: click.Parameter, values: tu
     help="Write signatures that run experts one by one, or only the fused graph.  [default: routed where safe]",
 )
 @click.option(
+    "--top-k", type=click.IntRange(1), help="Let only so many experts count for each row.  [default: all of them]"
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "fully_connected", "gather"]),
+    default="auto",
+    show_default=True,
+    help="Compute all experts, or gather the chosen ones (float32 with --top-k); auto takes the faster.",
+)
+@click.option(
     "--io",
     type=click.Choice(["float32", "int8"]),
     default="float32",
     show_default=True,
     help="Input and output of the graph; int8 takes preprocessed features, and needs w8a8.",
+)
+@click.option(
+    "--target",
+    type=click.Choice([target.value for target in Target]),
+    default=Target.LITERT.value,
+    show_default=True,
+    help="Where the file is meant to run: it is run there or checked, and refused if it answers otherwise.",
 )
 @click.option(
     "--self-contained", is_flag=True, help="Share no bytes between signatures, for microcontrollers and unknown hosts."
@@ -106,7 +128,10 @@ def command(
     expert_schemes: dict[int, Scheme],
     per_tensor: bool,
     routed: bool | None,
+    top_k: int | None,
+    layout: str,
     io: str,
+    target: str,
     self_contained: bool,
     all_rows: bool,
     as_json: bool,
@@ -153,7 +178,10 @@ def command(
             expert_schemes=expert_schemes,
             per_tensor=per_tensor,
             routed=routed,
+            top_k=top_k,
+            layout=layout,
             io=io,
+            target=target,
             self_contained=self_contained,
             schema=loaded.schema,
             provenance={"source": model.name},

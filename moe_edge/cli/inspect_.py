@@ -117,6 +117,7 @@ def _show_manifest(report: Reporter, manifest: Manifest) -> None:
         ("task", manifest.task.value),
         ("combine", manifest.combine.value),
         ("experts", manifest.num_experts),
+        ("layout", manifest.layout + (f", top {manifest.top_k} experts a row" if manifest.top_k else "")),
         ("input", "int8 features, after preprocessing" if manifest.io == "int8" else "raw rows, float32"),
         ("scheme", manifest.scheme + (", per tensor" if manifest.per_tensor else "")),
         ("columns", _few([column.name for column in schema.columns])),
