@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from moe_edge_converters.graph import operator_code
+
 _FIRST_PROBE = 97
 """Larger than most batch-like sizes (heads, time steps), small enough for constants of that many rows."""
 
@@ -49,6 +51,7 @@ def free_probed_batch(model: Any, probe: int) -> None:
     for graph in model.subgraphs:
         for operator in graph.operators:
             _free_sizes(model, graph, operator, probe)
+            _free_broadcast(model, graph, operator, probe)
         for tensor in graph.tensors:
             if _data(model, tensor) is not None:
                 _shrink_constant(model, tensor, probe)
@@ -88,6 +91,25 @@ def _free_sizes(model: Any, graph: Any, operator: Any, probe: int) -> None:
         operator.builtinOptions = schema.ReshapeOptionsT()
         operator.builtinOptions.newShape = freed.tolist()
         operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+
+
+def _free_broadcast(model: Any, graph: Any, operator: Any, probe: int) -> None:
+    """Repeat by a product with ones, which takes the batch from its other input; BROADCAST_TO names every size."""
+    code = model.operatorCodes[operator.opcodeIndex].builtinCode
+    target = graph.tensors[operator.outputs[0]]
+    if code != schema.BuiltinOperator.BROADCAST_TO or target.type != schema.TensorType.FLOAT32:
+        return
+    sizes = [int(size) for size in target.shape]
+    if not any(size and size % probe == 0 for size in sizes):
+        return
+    shape = [size // probe if size % probe == 0 else size for size in sizes]
+    ones = schema.TensorT()
+    ones.name, ones.shape, ones.type = f"{len(graph.tensors)}/ones", shape, schema.TensorType.FLOAT32
+    ones.buffer = _add_buffer(model, np.ones(shape, dtype=np.float32).tobytes())
+    graph.tensors.append(ones)
+    operator.opcodeIndex = operator_code(model, "MUL")
+    operator.inputs = [int(operator.inputs[0]), len(graph.tensors) - 1]
+    operator.builtinOptions, operator.builtinOptionsType = schema.MulOptionsT(), schema.BuiltinOptions.MulOptions
 
 
 def _add_constant(model: Any, graph: Any, values: npt.NDArray[np.int32]) -> int:

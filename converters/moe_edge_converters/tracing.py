@@ -5,21 +5,25 @@ Layer: desktop (converters).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
 
 from moe_edge.errors import ConversionError, ModelFileError
+from moe_edge_converters.batch_axis import choose_probe, free_probed_batch
 from moe_edge_converters.file_writer import pack, read_model
+from moe_edge_converters.float_graph import plain_interpreter
 from moe_edge_converters.keras_networks import free_batch, quiet_tensorflow
 
 Rows = npt.NDArray[np.float32]
 
 _SIGNATURES = ("serving_default", "serve")
+_CHECK_ROWS = 3
 _FORBIDDEN_OPERATIONS = frozenset(
     {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "LoadLibrary", "Save"}
 )
@@ -96,7 +100,7 @@ def trace_keras(model: Any) -> TracedModel:
         batches = [call(tf.constant(rows[start : start + 256])) for start in range(0, len(rows), 256)]
         return np.concatenate([np.asarray(_only(batch, "output")) for batch in batches]).astype(np.float32)
 
-    return TracedModel(content=_convert(call, shape), predict=predict, input_shape=shape)
+    return TracedModel(content=_convert(call, shape, _sizes(model.weights)), predict=predict, input_shape=shape)
 
 
 def trace_saved_model(folder: Path) -> TracedModel:
@@ -143,7 +147,9 @@ def trace_saved_model(folder: Path) -> TracedModel:
 
     # The loaded variables live as long as ``loaded``, which the closures keep.
     predict.__dict__["source"] = loaded
-    return TracedModel(content=_convert(call, tuple(sizes)), predict=predict, input_shape=tuple(sizes))
+    return TracedModel(
+        content=_convert(call, tuple(sizes), _sizes(function.variables)), predict=predict, input_shape=tuple(sizes)
+    )
 
 
 def _only(values: Any, what: str) -> Any:
@@ -176,12 +182,35 @@ def _check_operations(folder: Path) -> None:
                 )
 
 
-def _convert(call: Callable[[Any], Any], shape: tuple[int, ...]) -> bytes:
-    """Freeze and convert ``call`` for one float32 row."""
+def _convert(call: Callable[[Any], Any], shape: tuple[int, ...], sizes: Iterable[int]) -> bytes:
+    """Freeze and convert ``call`` for one float32 row; hosts may resize the batch wherever the model allows it.
+
+    Args:
+        call: The model.
+        shape: Of one row.
+        sizes: Other sizes in the model that no number of rows should be mistaken for.
+    """
+    probe = choose_probe((*shape, *sizes))
+    try:
+        model = read_model(_convert_rows(call, shape, probe))
+        free_probed_batch(model, probe)
+        free = _is_resizable(model, shape)
+    except (ConversionError, ValueError, RuntimeError):
+        free = False
+    if not free:
+        # The parts of a recognised mixture that name the number of rows may still be those that are written anew.
+        model = read_model(_convert_rows(call, shape, 1))
+        free_batch(model)
+    _name_cast_types(model)
+    return pack(model)
+
+
+def _convert_rows(call: Callable[[Any], Any], shape: tuple[int, ...], num_rows: int) -> bytes:
+    """Freeze and convert ``call`` for a fixed number of float32 rows."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    signature = tf.TensorSpec([1, *shape], tf.float32, name="features")
+    signature = tf.TensorSpec([num_rows, *shape], tf.float32, name="features")
     with quiet_tensorflow():
         try:
             function = tf.function(lambda features: _only(call(features), "output")).get_concrete_function(signature)
@@ -189,12 +218,12 @@ def _convert(call: Callable[[Any], Any], shape: tuple[int, ...]) -> bytes:
             raise
         except Exception as error:  # Whatever the user's layers raise.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise ConversionError(f"the model can't be traced for a single row: {reason[:300]}") from error
+            raise ConversionError(f"the model can't be traced for {num_rows} rows: {reason[:300]}") from error
         output = function.outputs[0]
-        if output.shape.rank is not None and (output.shape.rank < 2 or output.shape[0] != 1):
+        if output.shape.rank is not None and (output.shape.rank < 2 or output.shape[0] != num_rows):
             raise ConversionError(
-                f"expected a model that gives one answer a row, got shape {output.shape} for 1 row; check the layers "
-                "that mix rows"
+                f"expected a model that gives one answer a row, got shape {output.shape} for {num_rows} rows; check "
+                "the layers that mix rows"
             )
         converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -207,11 +236,45 @@ def _convert(call: Callable[[Any], Any], shape: tuple[int, ...]) -> bytes:
                 f"the model can't be written with TFLite's builtin operators: {reason[:300]}; use layers that "
                 "TFLite knows"
             ) from error
-    model = read_model(content)
-    if len(model.subgraphs) != 1:
+    if len(read_model(content).subgraphs) != 1:
         raise ConversionError(
             "the model holds control flow (a loop or a branch), which doesn't run well on devices; "
             "unroll recurrent layers with unroll=True"
         )
-    free_batch(model)
-    return pack(model)
+    return content
+
+
+def _sizes(weights: Iterable[Any]) -> list[int]:
+    return [int(size) for weight in weights for size in weight.shape]
+
+
+def _is_resizable(model: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a graph answers several rows at once as it answers them one by one."""
+    rows = np.random.default_rng(0).integers(0, 2, size=(_CHECK_ROWS, *shape)).astype(np.float32)
+    interpreter = plain_interpreter(pack(model))
+    x = interpreter.get_input_details()[0]["index"]
+    answers = []
+    try:
+        for batch in (*(row[None] for row in rows), rows):
+            interpreter.resize_tensor_input(x, batch.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(x, batch)
+            interpreter.invoke()
+            answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    except (RuntimeError, ValueError):
+        return False
+    *single, together = answers
+    expected = np.concatenate(single)
+    return together.shape == expected.shape and bool(np.allclose(together, expected, rtol=1e-4, atol=1e-5))
+
+
+def _name_cast_types(model: Any) -> None:
+    """Write the types of each CAST where the converter left them out; our file check wants them said."""
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex].builtinCode
+            if code == schema.BuiltinOperator.CAST and operator.builtinOptions is None:
+                options = schema.CastOptionsT()
+                options.inDataType = graph.tensors[operator.inputs[0]].type
+                options.outDataType = graph.tensors[operator.outputs[0]].type
+                operator.builtinOptions, operator.builtinOptionsType = options, schema.BuiltinOptions.CastOptions
