@@ -137,11 +137,11 @@ def fit_options(options: ConversionOptions) -> ConversionOptions:
         # It does the same with 8-bit weights that have a scale a channel and activations rounded on the fly.
         return replace(options, per_tensor=True)
     if target is Target.INT8_ACCELERATOR:
-        wrong = sorted({scheme.value for scheme in options.used - {options.gate_scheme} if scheme is not Scheme.W8A8})
-        if options.scheme is not Scheme.W8A8 or wrong:
+        experts = {options.scheme, *options.expert_schemes.values()} - {Scheme.W8A8}
+        if experts:
             raise ConversionError(
                 f"an int8 accelerator computes int8 weights with int8 activations: expected w8a8 for every expert, got "
-                f"{wrong[0] if wrong else options.scheme.value}; choose --scheme w8a8"
+                f"{min(scheme.value for scheme in experts)}; choose --scheme w8a8"
             )
     if target is Target.MICROCONTROLLER:
         others = [scheme.value for scheme in options.used if scheme not in _MICRO_SCHEMES]
@@ -149,6 +149,9 @@ def fit_options(options: ConversionOptions) -> ConversionOptions:
             raise ConversionError(
                 f"TFLite Micro runs float32 and w8a8, got {sorted(others)[0]}; choose --scheme w8a8 or float32"
             )
+        if options.top_k is not None or options.routed:
+            asked = "top-k needs TOPK_V2" if options.top_k is not None else "routed signatures end its process"
+            raise ConversionError(f"TFLite Micro runs all experts in one graph: {asked}; drop --top-k and --routed")
         # TFLite Micro ignores where a buffer says its bytes lie, and ends when a file holds the routed signatures.
         return replace(options, self_contained=True, routed=False)
     return options
