@@ -7,16 +7,17 @@ Layer: desktop (converters).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
-from moe_edge.errors import ConversionError
+from moe_edge.errors import ConversionError, ModelFileError
 from moe_edge.schema import FeatureSchema
 from moe_edge_converters.classical_trap import check_answers_rows
 from moe_edge_converters.extraction import extract_mixture, is_own_mixture
@@ -29,6 +30,9 @@ from moe_edge_converters.linear_forms import FormPuller, WeightUse
 from moe_edge_converters.recognition import PROBE_ROWS, compare_graphs, probe_inputs, recognise_mixture
 from moe_edge_converters.spec import GraphNetwork, MixtureSpec
 from moe_edge_converters.tracing import TracedModel, is_saved_model, trace_keras, trace_saved_model
+
+if TYPE_CHECKING:
+    from moe_edge.training.archive import LoadedModel
 
 Rows = npt.NDArray[np.float32]
 
@@ -55,31 +59,32 @@ class MixtureSource:
     probe: Rows | None = None
 
 
-def open_source(
-    path: Path, *, unsafe: bool = False, custom_modules: Sequence[str] = ()
-) -> tuple[Any, FeatureSchema | None]:
+def open_source(path: Path, *, unsafe: bool = False, custom_modules: Sequence[str] = ()) -> LoadedModel:
     """Load a model from disk.
 
     Args:
         path: A ``.keras`` file or a SavedModel folder.
         unsafe: Trust the file: its Lambda layers run code.
-        custom_modules: Modules to import first because they define the model's own classes.
+        custom_modules: Modules to import first because they define the model's own classes; the current folder is
+            searched last.
 
     Returns:
-        A ``keras.Model`` or a ``TracedModel``; and the schema that travelled with it.
+        The model with what travelled with it; of a SavedModel the ``TracedModel`` alone.
 
     Raises:
         ModelFileError: If it can't be loaded.
         ConversionError: If a SavedModel can't be traced.
     """
+    from moe_edge.training.archive import LoadedModel, load_model
+
     if path.is_dir():
         if not is_saved_model(path):
-            raise ConversionError(f"expected a .keras file or a SavedModel folder, got {path} without saved_model.pb")
-        return trace_saved_model(path), None
-    from moe_edge.training.archive import load_model
-
-    loaded = load_model(path, unsafe=unsafe, custom_modules=custom_modules)
-    return loaded.model, loaded.schema
+            raise ModelFileError(f"expected a .keras file or a SavedModel folder, got {path} without saved_model.pb")
+        return LoadedModel(model=trace_saved_model(path), path=path)
+    here = str(Path.cwd())
+    if custom_modules and here not in sys.path:
+        sys.path.append(here)
+    return load_model(path, unsafe=unsafe, custom_modules=custom_modules)
 
 
 def read_source(
@@ -99,8 +104,8 @@ def read_source(
     provenance: dict[str, str] = {}
     if isinstance(model, (str, Path)):
         provenance["source"] = Path(model).name
-        model, travelled = open_source(Path(model))
-        schema = schema or travelled
+        loaded = open_source(Path(model))
+        model, schema = loaded.model, schema or loaded.schema
     if fuse and not isinstance(model, TracedModel) and is_own_mixture(model):
         return MixtureSource(
             spec=extract_mixture(model), predict=_keras_predict(model), schema=schema, provenance=provenance

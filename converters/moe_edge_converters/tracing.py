@@ -52,11 +52,13 @@ def is_saved_model(path: Path) -> bool:
 
 
 def row_shape(model: Any) -> tuple[int, ...]:
-    """Shape of one row of a Keras model of any kind, without the batch.
+    """Shape of one row of a Keras model of any kind, or of a traced one, without the batch.
 
     Raises:
         ConversionError: If it takes several inputs, was never called, or a dimension is free.
     """
+    if isinstance(model, TracedModel):
+        return model.input_shape
     inputs = getattr(model, "inputs", None)
     shapes: Any
     if inputs:

@@ -78,12 +78,13 @@ def _plain_rows(data: Path, model: Any) -> npt.NDArray[np.float32]:
 
     from moe_edge.training.columns import encode_column
     from moe_edge.training.tables import read_table
+    from moe_edge_converters.tracing import row_shape
 
     table = read_table(data)
-    shape = tuple(int(size) for size in model.inputs[0].shape[1:])
+    shape = row_shape(model)
     width = int(np.prod(shape))
     names = list(table.names)[:width]
     if len(names) != width:
-        raise DataError(f"{data}: expected at least {width} columns for {model.name}, got {len(names)}")
+        raise DataError(f"{data}: expected at least {width} columns for this model, got {len(names)}")
     rows = np.stack([encode_column(Column(name=name), table.column(name)) for name in names], axis=1)
     return rows.reshape(-1, *shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from moe_edge.atomic import check_writable
-from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, OUTPUT_FILE, Reporter, output_options
 from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
 from moe_edge.cli.native_notices import hide_native_notices
@@ -38,7 +38,7 @@ _EPILOG += "Targets: " + "; ".join(f"{target.value}: {target.summary}" for targe
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("model", type=EXISTING_FILE)
+@click.argument("model", type=EXISTING_PATH)
 @click.argument("data", type=EXISTING_FILE, required=False)
 @click.option(
     "-o", "--output", type=OUTPUT_FILE, help="The .tflite to write.  [default: MODEL with the ending .tflite]"
@@ -113,6 +113,17 @@ _EPILOG += "Targets: " + "; ".join(f"{target.value}: {target.summary}" for targe
     "--self-contained", is_flag=True, help="Share no bytes between signatures, for microcontrollers and unknown hosts."
 )
 @click.option(
+    "--no-fuse", is_flag=True, help="Convert a model that is no mixture as it is; it runs whole, never routed."
+)
+@click.option(
+    "--import",
+    "custom_modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import MODULE first, which defines MODEL's own classes; also from the current folder. Repeat for more.",
+)
+@click.option("--unsafe-load", is_flag=True, help="Trust MODEL: its Lambda layers run code on loading.")
+@click.option(
     "--all-rows", is_flag=True, help="Calibrate on all rows of DATA, though MODEL was trained on another table."
 )
 @output_options
@@ -133,11 +144,17 @@ def command(
     io: str,
     target: str,
     self_contained: bool,
+    no_fuse: bool,
+    custom_modules: tuple[str, ...],
+    unsafe_load: bool,
     all_rows: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Convert the Keras MODEL to one fused .tflite file, and run the file.
+
+    MODEL is a .keras file, one of ours or any classical mixture (a softmax gate weighs the answers of experts with
+    weights of their own, in a sum), or a SavedModel folder with one.
 
     DATA is the table that MODEL was trained on: calibration uses the rows that training used, as remembered in MODEL.
     float16, float32 and dynamic_w8 need no DATA.
@@ -158,21 +175,22 @@ def command(
     from moe_edge.training.keras_setup import load_keras
 
     load_keras()
-    from moe_edge.training.archive import load_model
     from moe_edge_converters.answer_check import start_runtime
     from moe_edge_converters.conversion import STAGES, convert
     from moe_edge_converters.scheme_ladder import Budget
+    from moe_edge_converters.sources import open_source
 
     with hide_native_notices():
         start_runtime()
     report = Reporter(as_json=as_json, quiet=quiet)
     with report.progress(f"Converting {model.name}", total=STAGES) as advance:
-        loaded = load_model(model)
+        loaded = open_source(model, unsafe=unsafe_load, custom_modules=custom_modules)
         rows = read_rows(loaded, data, all_rows=all_rows, needs_target=scheme == AUTO)
         result = convert(
             loaded.model,
             output,
             calibration=rows.training,
+            fuse=not no_fuse,
             scheme=scheme,
             gate_scheme=gate_scheme,
             expert_schemes=expert_schemes,
@@ -196,4 +214,6 @@ def command(
 
         picture = draw_ladder(result.ladder.record(), output.with_suffix(".ladder.png"), task=result.manifest.task)
     table = data if data is not None else "DATA"
-    report_conversion(report, result, next_command=f"moe-edge validate {model} {result.path} {table}", picture=picture)
+    # A model from elsewhere has no columns and no routing of ours to compare with.
+    following = f"inspect {result.path}" if loaded.schema is None else f"validate {model} {result.path} {table}"
+    report_conversion(report, result, next_command=f"moe-edge {following}", picture=picture)

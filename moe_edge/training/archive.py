@@ -12,7 +12,6 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from moe_edge.strict import from_dict, to_dict
 from moe_edge.training import layers, losses, regression_layers  # noqa: F401
 from moe_edge.training.archive_check import check_archive
 from moe_edge.training.data import Dataset
+from moe_edge.training.foreign_objects import foreign_objects
 from moe_edge.training.split import Split
 
 T = TypeVar("T")
@@ -107,31 +107,27 @@ def load_model(path: Path | str, *, unsafe: bool = False, custom_modules: Sequen
     Args:
         path: The file.
         unsafe: Trust the file: it may run code of its own (Lambda layers).
-        custom_modules: Modules to import first because they register the model's own layers.
+        custom_modules: Modules to import first because they define the model's own classes.
 
     Raises:
         ModelFileError: If the file is missing, truncated, foreign or unsafe, or Keras can't build it.
     """
     path = Path(path)
-    for module in custom_modules:
+    with foreign_objects(custom_modules, unsafe=unsafe) as objects:
+        check_archive(path, unsafe=unsafe, custom=bool(custom_modules))
+        with zipfile.ZipFile(path) as archive:
+            members = set(archive.namelist())
+            schema = _read(FeatureSchema, archive, _SCHEMA, path) if _SCHEMA in members else None
+            config, training = _read_configs(archive, path) if _CONFIG in members else (None, None)
+            split = _read_split(archive, path) if _SPLIT in members else None
         try:
-            import_module(module)
-        except ImportError as error:
-            raise ModelFileError(f"can't import the custom module {module!r}: {error}") from error
-    check_archive(path, unsafe=unsafe, custom=bool(custom_modules))
-    with zipfile.ZipFile(path) as archive:
-        members = set(archive.namelist())
-        schema = _read(FeatureSchema, archive, _SCHEMA, path) if _SCHEMA in members else None
-        config, training = _read_configs(archive, path) if _CONFIG in members else (None, None)
-        split = _read_split(archive, path) if _SPLIT in members else None
-    try:
-        with warnings.catch_warnings():
-            # A model saved before its first fit has no optimizer state; that is no news to anyone.
-            warnings.filterwarnings("ignore", message=r"(?s).*Skipping variable loading for optimizer")
-            model = keras.saving.load_model(path, safe_mode=not unsafe)
-    except Exception as error:  # Keras raises whatever its layers raise
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelFileError(f"{path}: Keras {keras.__version__} can't load it: {text}") from error
+            with warnings.catch_warnings():
+                # A model saved before its first fit has no optimizer state; that is no news to anyone.
+                warnings.filterwarnings("ignore", message=r"(?s).*Skipping variable loading for optimizer")
+                model = keras.saving.load_model(path, custom_objects=objects, safe_mode=not unsafe)
+        except Exception as error:  # Keras raises whatever its layers raise
+            text = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ModelFileError(f"{path}: Keras {keras.__version__} can't load it: {text}") from error
     if schema is not None:
         _check_fit(model, schema, path)
     return LoadedModel(model=model, schema=schema, config=config, training=training, split=split, path=path)

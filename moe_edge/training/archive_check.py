@@ -89,7 +89,7 @@ def _check_config(config: Any, path: Path, *, custom: bool) -> None:
             layer = inner.get("name", "lambda") if isinstance(inner, dict) else "lambda"
             raise ModelFileError(
                 f"{path}: the Lambda layer {layer!r} is code that would run on loading; to combine experts use "
-                "StackExperts (stack the experts on axis 1) and WeightedSum, or use --unsafe if you wrote the file"
+                "StackExperts (stack the experts on axis 1) and WeightedSum, or use --unsafe-load if you wrote the file"
             )
         module = item.get("module")
         package = str(item.get("registered_name") or "").split(">")[0]
@@ -98,7 +98,7 @@ def _check_config(config: Any, path: Path, *, custom: bool) -> None:
         if module.split(".")[0] not in _TRUSTED and package not in _TRUSTED:
             raise ModelFileError(
                 f"{path}: the class {name!r} of {module!r} is not known here; "
-                f"name the module that registers it with --custom-module {module}"
+                f"name the module that registers it with --import {module}"
             )
 
 

@@ -153,7 +153,7 @@ def test_classes_of_unknown_packages_are_refused_before_keras_looks_for_them(sav
         config = json.loads(archive.read("config.json"))
     config["config"]["layers"][1].update(module="os", class_name="system", registered_name=None)
     path = rewritten(saved, tmp_path / "t.keras", **{"config.json": json.dumps(config)})
-    assert "--custom-module os" in refused(path)
+    assert "--import os" in refused(path)
     assert "can't import the custom module" in refused(saved, custom_modules=["no_such_module"])
 
 
