@@ -19,6 +19,7 @@ from moe_edge.runtime.flatbuffer_verifier import FlatbufferError, FlatbufferVeri
 from moe_edge.runtime.integrity import find_head
 from moe_edge.runtime.operand_rules import check_operands
 from moe_edge.runtime.operator_rules import check_operator
+from moe_edge.runtime.scale_rules import check_scales
 from moe_edge.runtime.tflite_schema import CUSTOM_OPERATOR, SCHEMA_VERSION, TENSOR_TYPES, UNIONS
 
 _MAX_RANK = 16
@@ -184,15 +185,15 @@ class _StructureReader:
                         _index(reference, tensors, f"{where}, tensor {index}: block scales")
             if not scales or not scales[1]:
                 continue
-            at, count = scales
-            if count > 1 and not (axis < len(tensor.shape) and tensor.shape[axis] == count):
-                raise FlatbufferError(f"{where}, tensor {index}: {count} scales do not fit shape {tensor.shape}")
-            if zero_points and zero_points[1] not in (0, 1, count):
-                raise FlatbufferError(f"{where}, tensor {index}: {count} scales but {zero_points[1]} zero points")
-            # A copy: an error raised below keeps what it saw alive, and a map that is looked into can't be closed.
-            values = np.frombuffer(bytes(self._content[at : at + 4 * count]), "<f4")
-            if not (np.isfinite(values) & (values >= 0)).all() or (count == 1 and not values[0]):
-                raise FlatbufferError(f"{where}, tensor {index}: scales must be finite and positive")
+            check_scales(
+                self._content,
+                scales,
+                zero_points,
+                dtype=tensor.dtype,
+                shape=tensor.shape,
+                axis=axis,
+                where=f"{where}, tensor {index}",
+            )
 
     def _check_data_flow(self, subgraph: Subgraph, variables: list[bool], operators: list[Row], where: str) -> None:
         """Nothing is read before it is written, and nothing constant or given is written to."""
@@ -209,6 +210,11 @@ class _StructureReader:
             writes = self._indices(operator[2], len(tensors), place)
             code = self._codes[operator[0]]
             check_operator(max(code[0], code[3]), operator, reads, len(writes), place)
+            if any(
+                len(tensors[index].shape) > 1 and 0 in tensors[index].shape for index in (*reads, *writes) if index >= 0
+            ):
+                # Empty lists are usual, of axes or sizes; kernels of matrices divide by their sides.
+                raise FlatbufferError(f"{place} works on a tensor with a side of 0")
             for index in reads:
                 # A tensor without elements has no bytes to be written, and nothing is read from it.
                 if index >= 0 and not written[index] and 0 not in tensors[index].shape:
