@@ -48,7 +48,8 @@ class AcceleratorPlan:
 
     def notes(self) -> tuple[str, ...]:
         """For people."""
-        notes = [f"{self.accelerated} operators may run in int8, in {self.runs} stretches; {self.on_cpu} stay float"]
+        stretches = "1 stretch" if self.runs == 1 else f"{self.runs} stretches"
+        notes = [f"{self.accelerated} operators may run in int8, in {stretches}; {self.on_cpu} stay float"]
         if self.first_on_cpu is not None:
             notes.append(
                 f"first layer that stays float: {self.first_on_cpu.place}; preprocessing, a float32 gate and the "

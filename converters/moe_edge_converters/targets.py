@@ -99,10 +99,10 @@ class TargetReport:
             first = f"{self.target.value}: ran {self.num_rows} rows on {self.runtime}{error}{agreement}"
         else:
             first = f"{self.target.value}: not run here, checked against {self.runtime}"
-        arena = (
-            () if self.arena_bytes is None else (f"tensor arena: {self.arena_bytes:,} bytes (64-bit; 32-bit: less)",)
-        )
-        return (first, *arena, *self.notes)
+        sizes = [] if self.array_bytes is None else [f"C array: {self.array_bytes:,} bytes"]
+        if self.arena_bytes is not None:
+            sizes.append(f"tensor arena: {self.arena_bytes:,} bytes (measured with 64-bit pointers)")
+        return (first, *sizes, *self.notes)
 
 
 _MICRO_SCHEMES = (Scheme.FLOAT32, Scheme.W8A8)
