@@ -100,7 +100,7 @@ def build_sources(content: bytes, name: str, *, arena_bytes: int | None) -> CSou
         ""
         if arena_bytes is None
         else (
-            "\n// Smallest tensor arena that worked in TFLite Micro with 64-bit pointers; measure again on the device.\n"
+            "\n// Smallest tensor arena that worked with 64-bit pointers; measure again on the device.\n"
             f"constexpr unsigned int {symbol}_arena_bytes = {arena_bytes};\n"
         )
     )
