@@ -127,10 +127,6 @@ class FloatGraph:
                 waiting.extend(self.producers[tensor].inputs)
         return found
 
-    def evaluate(self, row: Array, overrides: Mapping[int, Array] | None = None) -> dict[int, Array]:
-        """Every tensor's value for one row; for several rows keep a ``GraphRunner``."""
-        return GraphRunner(self, tuple(overrides or {})).run(row, overrides)
-
 
 class GraphRunner:
     """Runs a graph row by row; some tensors may be given instead of computed."""
@@ -159,18 +155,21 @@ class GraphRunner:
         # Signatures name inputs; one that names too few would be refused.
         model.signatureDefs = []
         self._interpreter = plain_interpreter(pack(model))
-        self._readable = [
+        self._readable = {
             index
             for index in range(len(graph.tensors))
             if index in graph.producers or index in graph.constants or index in self._inputs
-        ]
+        }
 
-    def run(self, row: Array, overrides: Mapping[int, Array] | None = None) -> dict[int, Array]:
-        """Every tensor's value.
+    def run(
+        self, row: Array, overrides: Mapping[int, Array] | None = None, *, wanted: Iterable[int] | None = None
+    ) -> dict[int, Array]:
+        """Tensors' values.
 
         Args:
             row: float32, one row, with or without the batch of 1.
             overrides: A value for each overridden tensor.
+            wanted: Tensors to read; all of them when None.
         """
         values = {self._inputs[0]: row, **(overrides or {})}
         for detail in self._interpreter.get_input_details():
@@ -178,7 +177,7 @@ class GraphRunner:
             self._interpreter.set_tensor(detail["index"], value)
         self._interpreter.invoke()
         found = {}
-        for index in self._readable:
+        for index in sorted(self._readable) if wanted is None else sorted(self._readable.intersection(wanted)):
             try:
                 found[index] = self._interpreter.get_tensor(index)
             except ValueError:  # A tensor without data: nothing wrote it.

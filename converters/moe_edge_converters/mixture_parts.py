@@ -125,6 +125,7 @@ def _read_answers(graph: FloatGraph, gate: int, weighed: set[int], fixed: dict[i
     """Each expert's answer, by giving it all the weight."""
     count = graph.size(gate)
     alone = weighed - _mixed(graph, gate)
+    _check_products(graph, gate, alone, weighed)
     runner = GraphRunner(graph, (gate,)) if alone - {gate} else None
     x = np.zeros(graph.shapes[graph.x], dtype=np.float32)
     chain = _sum_candidates(graph, weighed, top)
@@ -137,7 +138,7 @@ def _read_answers(graph: FloatGraph, gate: int, weighed: set[int], fixed: dict[i
         weights.reshape(-1)[expert] = 1
         known = {**fixed, gate: weights}
         if runner is not None:
-            run = runner.run(x, {gate: weights})
+            run = runner.run(x, {gate: weights}, wanted=alone)
             known |= {tensor: run[tensor] for tensor in alone if tensor in run}
         puller = FormPuller(graph, known, moves=moves)
 
@@ -152,8 +153,6 @@ def _read_answers(graph: FloatGraph, gate: int, weighed: set[int], fixed: dict[i
                 chosen = tensor
                 break
         if found is None or chosen is None:
-            if not _weighs(graph, alone, weighed):
-                raise MissingStepError(0, "there is no gate: no softmax computed from the input weighs answers")
             raise MissingStepError(
                 1,
                 f"the softmax over {count} values isn't followed by a weighted sum of {count} answers, one a value, "
@@ -162,7 +161,7 @@ def _read_answers(graph: FloatGraph, gate: int, weighed: set[int], fixed: dict[i
         if not taken.isdisjoint(found):
             raise MissingStepError(2, f"the softmax over {count} values weighs values that aren't {count} answers")
         taken.update(found)
-        form = puller.pull(puller.identity(top), through)
+        form = form if chosen == top else puller.pull(puller.identity(top), through)
         blocked = [tensor for tensor in form.parts if tensor in weighed]
         if blocked:
             kind = graph.producers[blocked[0]].kind
@@ -173,15 +172,35 @@ def _read_answers(graph: FloatGraph, gate: int, weighed: set[int], fixed: dict[i
     return answers
 
 
-def _weighs(graph: FloatGraph, alone: set[int], weighed: set[int]) -> bool:
-    """Whether the supposed weights are multiplied with something that the input decides."""
+def _check_products(graph: FloatGraph, gate: int, alone: set[int], weighed: set[int]) -> None:
+    """Whatever the answer is made of is multiplied by the weights on its way; quick, for there may be many suspects.
+
+    Raises:
+        MissingStepError: If nothing is, or something reaches the output past them.
+    """
     varying = graph.descendants(graph.x)
-    return any(
-        node.kind in ("MUL", "BATCH_MATMUL", "FULLY_CONNECTED")
+    products = {
+        node.outputs[0]
+        for node in graph.nodes
+        if node.kind in ("MUL", "BATCH_MATMUL", "FULLY_CONNECTED")
         and not alone.isdisjoint(node.inputs)
         and any(tensor in varying and tensor not in weighed for tensor in node.inputs)
-        for node in graph.nodes
-    )
+    }
+    if not products:
+        raise MissingStepError(0, "there is no gate: no softmax computed from the input weighs answers")
+    found: set[int] = set()
+    waiting = [graph.output]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in found or tensor in products or tensor in alone:
+            continue
+        found.add(tensor)
+        if tensor in graph.producers:
+            waiting.extend(graph.producers[tensor].inputs)
+    if graph.x in found:
+        raise MissingStepError(
+            1, f"the softmax over {graph.size(gate)} values is no gate: answers reach the output without its weights"
+        )
 
 
 def _is_probability(graph: FloatGraph, form: Form, values: Sequence[dict[int, Array]]) -> bool:

@@ -150,7 +150,7 @@ def run_graph(content: bytes, rows: Rows) -> Rows:
     """A graph's first output for rows, one by one: float32 (n, K)."""
     graph = FloatGraph(content)
     runner = GraphRunner(graph)
-    return np.concatenate([runner.run(row)[graph.output] for row in rows])
+    return np.concatenate([runner.run(row, wanted=[graph.output])[graph.output] for row in rows])
 
 
 def _message(missing: Sequence[MissingStepError]) -> str:

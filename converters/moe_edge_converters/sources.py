@@ -146,7 +146,9 @@ def plain_spec(content: bytes, rows: Rows) -> MixtureSpec:
     closing = last.kind == "SOFTMAX" and len(graph.shapes[graph.output]) == 2
     network = cutter.cut_tensor(last.inputs[0] if closing else graph.output)
     runner = GraphRunner(graph)
-    answers = np.concatenate([runner.run(row)[graph.output].reshape(1, -1) for row in rows])
+    answers = np.concatenate([runner.run(row, wanted=[graph.output])[graph.output] for row in rows]).reshape(
+        len(rows), -1
+    )
     sums = np.abs(answers.sum(axis=1) - 1).max() < 1e-4 and answers.min() >= 0 and answers.shape[1] > 1
     return MixtureSpec(
         task=Task.CLASSIFICATION if closing or sums else Task.REGRESSION,
