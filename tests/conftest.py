@@ -143,7 +143,8 @@ def mixture_file(tmp_path_factory: pytest.TempPathFactory) -> MixtureFile:
     def make(kind: str = "plain", *, scheme: str = "float32", per_tensor: bool = False) -> Path:
         path = folder / f"{kind}-{scheme}-{per_tensor}.tflite"
         if not path.exists():
-            from moe_edge_converters.conversion import ConversionOptions, convert_spec, probe_rows
+            from moe_edge_converters.conversion import ConversionOptions, convert_spec
+            from moe_edge_converters.given_rows import probe_rows
             from moe_edge_converters.schemes import Scheme
 
             spec, schema = _SPECS[kind](np.random.default_rng(7))

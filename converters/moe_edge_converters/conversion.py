@@ -23,12 +23,13 @@ from moe_edge_converters import calibration as calibrate
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
 from moe_edge_converters.assembly import assemble
 from moe_edge_converters.calibration import Coverage
+from moe_edge_converters.given_rows import CHECK_ROWS, check_rows, ladder_data, probe_rows
 from moe_edge_converters.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
 from moe_edge_converters.microcontroller import write_sources
-from moe_edge_converters.options import ConversionOptions, Layout, parse_scheme
+from moe_edge_converters.options import ConversionOptions, Layout, parse_io, parse_layout, parse_scheme
 from moe_edge_converters.safe_routing import refuse_routing
-from moe_edge_converters.scheme_ladder import Budget, Ladder, LadderData, search_schemes
+from moe_edge_converters.scheme_ladder import Budget, Ladder, search_schemes
 from moe_edge_converters.schemes import AUTO, Scheme
 from moe_edge_converters.spec import MixtureSpec
 from moe_edge_converters.target_check import check_target
@@ -36,9 +37,6 @@ from moe_edge_converters.targets import Target, TargetReport, fit_options, parse
 
 Rows = npt.NDArray[np.float32]
 Progress = Callable[[int, str], None]
-
-CHECK_ROWS = 200
-"""Rows that every written file answers before the conversion is called done."""
 
 STAGES = 6
 """Steps that ``progress`` is told of in one conversion."""
@@ -146,16 +144,18 @@ def convert(
         per_tensor=per_tensor,
         routed=routed,
         top_k=top_k,
-        layout=Layout(layout),
-        int8_io=_is_int8(io),
+        layout=parse_layout(layout),
+        int8_io=parse_io(io) == "int8",
         self_contained=self_contained,
         target=parse_target(target),
         provenance={**source.provenance, **(provenance or {})},
     )
     fit_options(options)
+    if top_k is not None:
+        spec = with_top_k(spec, top_k)
     ladder = None
     if automatic:
-        data = _ladder_data(spec, rows, training_target, validation)
+        data = ladder_data(spec, rows, training_target, validation)
         ladder = search_schemes(spec, data, budget or Budget(), options=options, progress=progress)
         spec, options = ladder.spec, ladder.options
     return convert_spec(
@@ -184,35 +184,6 @@ def with_top_k(spec: MixtureSpec, top_k: int) -> MixtureSpec:
             f"this mixture combines by {spec.combine.value}: a few experts can't stand for all; drop --top-k"
         )
     return replace(spec, top_k=top_k)
-
-
-def _is_int8(io: str) -> bool:
-    if io not in ("float32", "int8"):
-        raise ConversionError(f"expected io float32 or int8, got {io!r}")
-    return io == "int8"
-
-
-def _ladder_data(spec: MixtureSpec, rows: Rows | None, target: Any, validation: tuple[Any, Any] | None) -> LadderData:
-    """Check that ``auto`` has all it needs."""
-    if rows is None or target is None or validation is None:
-        raise ConversionError(
-            "scheme auto needs training rows with targets and validation rows with targets: "
-            "expected calibration=, training_target= and validation=(rows, targets)"
-        )
-    targets = []
-    for count, values in ((len(rows), target), (len(validation[0]), validation[1])):
-        array = np.asarray(values)
-        if len(array) != count:
-            raise ConversionError(f"expected {count} targets for {count} rows, got {len(array)}")
-        if spec.task is Task.CLASSIFICATION and array.dtype.kind not in "iu":
-            raise ConversionError(f"expected class codes (integers) as targets, got dtype {array.dtype}")
-        targets.append(array)
-    return LadderData(
-        train_rows=calibrate.thin_rows(rows),
-        train_target=calibrate.thin_rows(targets[0]),
-        validation_rows=check_rows(validation[0], spec),
-        validation_target=targets[1],
-    )
 
 
 def convert_spec(
@@ -295,35 +266,3 @@ def convert_spec(
         target=report,
         sources=sources,
     )
-
-
-def check_rows(rows: Any, spec: MixtureSpec) -> Rows:
-    """Turn the user's rows into what the graph takes.
-
-    Raises:
-        ConversionError: If the shape is wrong, there are no rows, or a value is no finite number (NaN is a missing
-            value, allowed where the mixture has preprocessing).
-    """
-    array = np.asarray(rows)
-    if array.dtype.kind not in "fiub":
-        raise ConversionError(f"expected numeric calibration rows, got dtype {array.dtype}; encode texts first")
-    if array.ndim < 1 or array.shape[1:] != spec.input_shape or len(array) == 0:
-        raise ConversionError(
-            f"expected calibration rows of shape (n, {', '.join(map(str, spec.input_shape))}) with n >= 1, "
-            f"got {array.shape}"
-        )
-    array = np.ascontiguousarray(array, dtype=np.float32)
-    if np.isinf(array).any() or (spec.preprocess is None and np.isnan(array).any()):
-        raise ConversionError("expected finite calibration rows, got NaN or infinity; drop or mend those rows")
-    return array
-
-
-def probe_rows(spec: MixtureSpec) -> Rows:
-    """Seeded rows in the range of the training data, for checking a file when no data was given."""
-    rows = np.random.default_rng(0).normal(size=(CHECK_ROWS, *spec.input_shape)).astype(np.float32)
-    if spec.preprocess is not None:
-        columns = list(spec.preprocess.numeric)
-        rows[:, columns] = rows[:, columns] / spec.preprocess.inverse_scale + spec.preprocess.mean
-        for column, count in spec.preprocess.categorical:
-            rows[:, column] = np.arange(len(rows)) % count
-    return rows

@@ -95,3 +95,27 @@ def parse_scheme(scheme: str | Scheme) -> Scheme:
     except ValueError:
         expected = ", ".join(member.value for member in Scheme)
         raise ConversionError(f"expected a scheme among {expected}, got {scheme!r}") from None
+
+
+def parse_layout(layout: str | Layout) -> Layout:
+    """A layout by its name.
+
+    Raises:
+        ConversionError: If there is no such layout.
+    """
+    try:
+        return Layout(layout)
+    except ValueError:
+        expected = ", ".join(member.value for member in Layout)
+        raise ConversionError(f"expected a layout among {expected}, got {layout!r}") from None
+
+
+def parse_io(io: str) -> str:
+    """The kind of input and output.
+
+    Raises:
+        ConversionError: If it is neither ``float32`` nor ``int8``.
+    """
+    if io not in ("float32", "int8"):
+        raise ConversionError(f"expected io float32 or int8, got {io!r}")
+    return io

@@ -225,7 +225,9 @@ class _Search:
             self._is_narrow(rung.trial) and self.spec.combine.routable and isinstance(self.spec.gate, DenseNetwork)
         ):
             return None
-        assembly = assemble(self.spec, self.options_for(rung.schemes), self.data.train_rows)
+        # The experts' own signatures tell what they answer, whether or not the file will have them.
+        routed = replace(self.options_for(rung.schemes), routed=True)
+        assembly = assemble(self.spec, routed, self.data.train_rows)
         gate = refit_gate(self.spec, assembly, self.data.train_rows, self.data.train_target)
         spec = replace(self.spec, gate=gate)
         return self.try_schemes(rung.schemes, spec, refitted=True), spec
