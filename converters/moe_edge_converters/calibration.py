@@ -83,7 +83,8 @@ def cover_experts(
         ConversionError: If the gate gives an expert no weight at all on any row.
     """
     num_rows, num_experts = routing_weights.shape
-    second = np.partition(routing_weights, -2, axis=1)[:, -2:-1]
+    best = min(2, num_experts)
+    second = np.partition(routing_weights, -best, axis=1)[:, -best][:, None]
     # A weight of exactly 0 is no near miss, even when ties make it the second largest.
     chosen = ((routing_weights >= 1 / num_experts) | (routing_weights >= second)) & (routing_weights > 0)
     own = chosen.sum(axis=0)

@@ -60,6 +60,12 @@ def is_own_mixture(model: Any) -> bool:
     """Whether a model's answer comes from our combining layers, so that ``extract_mixture`` reads it."""
     if type(model).__name__ != "Functional" or len(model.inputs) != 1 or len(model.outputs) != 1:
         return False
+    # A user's own WeightedSum may be something else.
+    names = ("WeightedSum", "GaussianMixture")
+    if not any(
+        type(layer).__name__ in names and type(layer).__module__.startswith("moe_edge.") for layer in model.layers
+    ):
+        return False
     try:
         _find_combination(model)
     except ConversionError:

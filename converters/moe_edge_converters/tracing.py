@@ -135,17 +135,16 @@ def trace_saved_model(folder: Path) -> TracedModel:
     def call(features: Any) -> Any:
         return function(**{key: tf.cast(features, spec.dtype)})
 
-    # A signature may have been saved with a batch of its own.
-    batch = int(spec.shape[0] or 0)
+    batch = spec.shape[0]
+    if batch not in (None, 1):
+        raise ConversionError(
+            f"{folder}: expected a signature for any number of rows, got one for {batch}; save it with a free batch"
+        )
 
     def predict(rows: Rows) -> Rows:
         size = batch or 256
-        answers = []
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if batch else part
-            answers.append(np.asarray(_only(call(tf.constant(full)), "output"))[: len(part)])
-        return np.concatenate(answers).astype(np.float32)
+        parts = [call(tf.constant(rows[start : start + size])) for start in range(0, len(rows), size)]
+        return np.concatenate([np.asarray(_only(part, "output")) for part in parts]).astype(np.float32)
 
     # The loaded variables live as long as ``loaded``, which the closures keep.
     predict.__dict__["source"] = loaded
