@@ -33,7 +33,8 @@ from moe_edge_converters.scheme_ladder import Budget, Ladder, search_schemes
 from moe_edge_converters.schemes import AUTO, Scheme
 from moe_edge_converters.spec import MixtureSpec
 from moe_edge_converters.target_check import check_target
-from moe_edge_converters.targets import Target, TargetReport, fit_options, parse_target
+from moe_edge_converters.target_options import fit_options
+from moe_edge_converters.targets import Target, TargetReport, parse_target
 
 Rows = npt.NDArray[np.float32]
 Progress = Callable[[int, str], None]
@@ -150,7 +151,8 @@ def convert(
         target=parse_target(target),
         provenance={**source.provenance, **(provenance or {})},
     )
-    fit_options(options)
+    if not automatic:
+        fit_options(options)
     if top_k is not None:
         spec = with_top_k(spec, top_k)
     ladder = None

@@ -41,7 +41,7 @@ class ConversionOptions:
         layout: How the experts lie in the whole graph.
         int8_io: Whether the fused graph takes int8 features and gives int8 answers; then it is all that is written.
         self_contained: Store every tensor's bytes apart, inside the flatbuffer, for hosts that know no shared buffers.
-        target: Where the file is meant to run; see ``targets.fit_options`` for what that forces.
+        target: Where the file is meant to run; see ``target_options.fit_options`` for what that forces.
         provenance: Free text fields for the manifest (source, licence, ...).
     """
 

@@ -26,6 +26,7 @@ from moe_edge_converters.ladder_trial import Trial, run_trial
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes import Scheme
 from moe_edge_converters.spec import DenseNetwork, MixtureSpec
+from moe_edge_converters.target_options import can_run, fit_options
 
 Rows = npt.NDArray[np.float32]
 Progress = Callable[[int, str], None]
@@ -186,7 +187,11 @@ def search_schemes(
         elif chosen is None:
             chosen = rung, spec
     if chosen is None:
-        raise ConversionError("no candidate is within the budget, not even float32: its answers differ between runs")
+        closest = max(rungs, key=lambda rung: (rung.trial.correct, -rung.trial.metric))
+        raise ConversionError(
+            f"no file for {options.target.value} is within the budget; the closest, {closest.name}: {closest.reason}; "
+            "allow more with --max-accuracy-drop or --max-rmse-rise"
+        )
     return Ladder(rungs=tuple(rungs), chosen=chosen[0], spec=chosen[1], options=search.options_for(chosen[0].schemes))
 
 
@@ -196,22 +201,32 @@ class _Search:
     def __init__(self, spec: MixtureSpec, data: LadderData, budget: Budget, options: ConversionOptions) -> None:
         self.spec, self.data, self.budget, self.options = spec, data, budget, options
         self.uniform: dict[Scheme, Assembly] = {}
+        # The yardstick is float32 on LiteRT, whether or not the target could run it.
         float_options = replace(options, scheme=Scheme.FLOAT32, expert_schemes={}, gate_scheme=Scheme.FLOAT32)
         self.float_assembly = assemble(spec, float_options, None)
         self.float_trial = self._trial(self.float_assembly)
 
     def candidates(self) -> list[tuple[Scheme, ...]]:
-        """Each expert's scheme, for every file worth trying, the smallest first; float32 is last."""
+        """Each expert's scheme, for every file worth trying, the smallest first; float32 is last where it may run."""
         count = self.spec.num_experts
         uniform = [(scheme,) * count for scheme in LADDER_SCHEMES]
         mixed: list[tuple[Scheme, ...]] = []
         if self.spec.combine.routable:
             costs, self.uniform = measure_costs(self.spec, self.data.train_rows, LADDER_SCHEMES, self.options)
             mixed = sweep_prices(costs)
-        sizes = {schemes: self._size(schemes) for schemes in dict.fromkeys([*uniform, *mixed])}
-        smallest = sorted((schemes for schemes in sizes if schemes != uniform[0]), key=lambda schemes: sizes[schemes])
-        below_float = [schemes for schemes in smallest if sizes[schemes] < sizes[uniform[0]]]
-        return [*below_float, uniform[0]]
+        target = self.options.target
+        runnable = [
+            schemes
+            for schemes in dict.fromkeys([*uniform, *mixed])
+            if all(can_run(scheme, target) for scheme in schemes)
+        ]
+        sizes = {schemes: self._size(schemes) for schemes in runnable}
+        exact = uniform[0]
+        most = sizes.get(exact, len(_content(self.float_assembly)))
+        below = sorted((each for each in sizes if each != exact and sizes[each] < most), key=lambda each: sizes[each])
+        if exact not in sizes and not below:
+            raise ConversionError(f"no scheme that runs on {target.value} makes this mixture smaller than float32")
+        return [*below, exact] if exact in sizes else below
 
     def try_schemes(self, schemes: tuple[Scheme, ...], spec: MixtureSpec, *, refitted: bool = False) -> Rung:
         """Build a candidate and judge it on validation rows."""
@@ -236,7 +251,7 @@ class _Search:
         """The options that give each expert its scheme."""
         most = max(dict.fromkeys(schemes), key=schemes.count)
         others = {index: scheme for index, scheme in enumerate(schemes) if scheme is not most}
-        return replace(self.options, scheme=most, expert_schemes=others, gate_scheme=Scheme.FLOAT32)
+        return fit_options(replace(self.options, scheme=most, expert_schemes=others, gate_scheme=Scheme.FLOAT32))
 
     def _size(self, schemes: tuple[Scheme, ...]) -> int:
         """Bytes of the file without manifest."""

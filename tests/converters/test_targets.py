@@ -7,7 +7,8 @@ import pytest
 from moe_edge.errors import ConversionError
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes import Scheme
-from moe_edge_converters.targets import Evidence, Target, TargetReport, fit_options, parse_target
+from moe_edge_converters.target_options import fit_options
+from moe_edge_converters.targets import Evidence, Target, TargetReport, parse_target
 
 
 def options(target, **others):
