@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes.scheme import Scheme
 
 if TYPE_CHECKING:
     from moe_edge_converters.conversion import ConversionResult, convert, convert_spec

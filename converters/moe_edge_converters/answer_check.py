@@ -15,7 +15,7 @@ from moe_edge.config import Task
 from moe_edge.errors import ConversionError
 from moe_edge.runtime.predictor import Predictor
 from moe_edge_converters.file_writer import pack
-from moe_edge_converters.graph import GraphBuilder, new_model
+from moe_edge_converters.graphs.graph import GraphBuilder, new_model
 
 LOSSLESS_TOLERANCE = 1e-4
 """Largest difference of a float32 file from the source, relative to the largest answer (at least 1).

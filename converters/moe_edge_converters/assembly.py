@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
-from moe_edge_converters import audit, calibration, quantization
-from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.file_writer import Alias, pack, read_model, serialize
-from moe_edge_converters.fused_graph import Bank, build_fused_graph
-from moe_edge_converters.gathered_graph import build_gathered_graph, why_not_gather
-from moe_edge_converters.int8_edges import make_edges_int8
+from moe_edge_converters.graphs.fused_graph import Bank, build_fused_graph
+from moe_edge_converters.graphs.gathered_graph import build_gathered_graph, why_not_gather
+from moe_edge_converters.graphs.int8_edges import make_edges_int8
+from moe_edge_converters.graphs.routed_signatures import add_routed_signatures
 from moe_edge_converters.options import ConversionOptions, Layout
-from moe_edge_converters.routed_signatures import add_routed_signatures
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes import audit, calibration, quantization
+from moe_edge_converters.schemes.calibration import Coverage
+from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec
 
 GATHER_FROM = 6

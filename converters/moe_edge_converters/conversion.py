@@ -19,22 +19,22 @@ from moe_edge.config import Task
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
 from moe_edge.schema import FeatureSchema
-from moe_edge_converters import calibration as calibrate
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
 from moe_edge_converters.assembly import assemble
-from moe_edge_converters.calibration import Coverage
 from moe_edge_converters.given_rows import CHECK_ROWS, check_rows, ladder_data, probe_rows
-from moe_edge_converters.int8_edges import check_int8_io, feature_rows, features_only
+from moe_edge_converters.graphs.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
-from moe_edge_converters.microcontroller import write_sources
 from moe_edge_converters.options import ConversionOptions, Layout, parse_io, parse_layout, parse_scheme
 from moe_edge_converters.safe_routing import refuse_routing
-from moe_edge_converters.scheme_ladder import Budget, Ladder, search_schemes
-from moe_edge_converters.schemes import AUTO, Scheme
+from moe_edge_converters.schemes import calibration as calibrate
+from moe_edge_converters.schemes.calibration import Coverage
+from moe_edge_converters.schemes.scheme import AUTO, Scheme
+from moe_edge_converters.schemes.scheme_ladder import Budget, Ladder, search_schemes
 from moe_edge_converters.spec import MixtureSpec
-from moe_edge_converters.target_check import check_target
-from moe_edge_converters.target_options import fit_options
-from moe_edge_converters.targets import Target, TargetReport, parse_target
+from moe_edge_converters.targets.microcontroller import write_sources
+from moe_edge_converters.targets.target import Target, TargetReport, parse_target
+from moe_edge_converters.targets.target_check import check_target
+from moe_edge_converters.targets.target_options import fit_options
 
 Rows = npt.NDArray[np.float32]
 Progress = Callable[[int, str], None]
@@ -130,7 +130,7 @@ def convert(
     check_writable(output, suffix=".tflite")
     notify = progress or (lambda steps, note: None)
     notify(0, "reading the model")
-    from moe_edge_converters.sources import read_source
+    from moe_edge_converters.sources.source import read_source
 
     source = read_source(model, rows=calibration, fuse=fuse, schema=schema)
     spec, schema = source.spec, source.schema

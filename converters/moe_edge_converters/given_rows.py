@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from moe_edge.config import Task
 from moe_edge.errors import ConversionError
-from moe_edge_converters.calibration import thin_rows
-from moe_edge_converters.scheme_ladder import LadderData
+from moe_edge_converters.schemes.calibration import thin_rows
+from moe_edge_converters.schemes.scheme_ladder import LadderData
 from moe_edge_converters.spec import MixtureSpec
 
 Rows = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from moe_edge.manifest import Manifest
 from moe_edge.runtime.model_file import ModelFile
-from moe_edge_converters.audit import OPERATOR_NAMES, TYPE_NAMES
+from moe_edge_converters.schemes.audit import OPERATOR_NAMES, TYPE_NAMES
 
 PREPROCESS, COMBINE, FOREIGN = "preprocess", "combine", "whole graph"
 _OWN_PARTS = ("preprocess", "gate", "expert_", "bank_", "combine", "trunk")

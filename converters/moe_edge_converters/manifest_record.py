@@ -19,9 +19,9 @@ from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
 from moe_edge_converters.assembly import choose_layout, writes_routed
-from moe_edge_converters.calibration import Coverage
+from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, expert_signature
 from moe_edge_converters.options import ConversionOptions
-from moe_edge_converters.routed_signatures import COMBINE, GATE, expert_signature
+from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.spec import MixtureSpec
 
 Rows = npt.NDArray[np.float32]

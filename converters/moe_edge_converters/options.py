@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moe_edge.errors import ConversionError
-from moe_edge_converters.schemes import Scheme
-from moe_edge_converters.targets import Target
+from moe_edge_converters.schemes.scheme import Scheme
+from moe_edge_converters.targets.target import Target
 
 
 class Layout(str, enum.Enum):

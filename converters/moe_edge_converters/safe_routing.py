@@ -15,9 +15,9 @@ import numpy.typing as npt
 from moe_edge.config import Task
 from moe_edge.errors import ConversionError
 from moe_edge_converters.assembly import assemble
-from moe_edge_converters.expert_errors import run_experts
 from moe_edge_converters.options import ConversionOptions
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes.expert_errors import run_experts
+from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec
 
 

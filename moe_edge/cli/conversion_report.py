@@ -14,7 +14,7 @@ from moe_edge.strict import to_dict
 
 if TYPE_CHECKING:
     from moe_edge_converters.conversion import ConversionResult
-    from moe_edge_converters.scheme_ladder import Ladder
+    from moe_edge_converters.schemes.scheme_ladder import Ladder
 
 
 def report_conversion(report: Reporter, result: ConversionResult, *, next_command: str, picture: Path | None) -> None:

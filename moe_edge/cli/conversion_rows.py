@@ -78,7 +78,7 @@ def _plain_rows(data: Path, model: Any) -> npt.NDArray[np.float32]:
 
     from moe_edge.training.columns import encode_column
     from moe_edge.training.tables import read_table
-    from moe_edge_converters.tracing import row_shape
+    from moe_edge_converters.sources.tracing import row_shape
 
     table = read_table(data)
     shape = row_shape(model)

@@ -15,8 +15,8 @@ from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import require
-from moe_edge_converters.schemes import AUTO, Scheme
-from moe_edge_converters.targets import Target
+from moe_edge_converters.schemes.scheme import AUTO, Scheme
+from moe_edge_converters.targets.target import Target
 
 _SCHEMES = click.Choice([scheme.value for scheme in Scheme])
 _EXPERT_SCHEMES = click.Choice([*(scheme.value for scheme in Scheme), AUTO])
@@ -177,8 +177,8 @@ def command(
     load_keras()
     from moe_edge_converters.answer_check import start_runtime
     from moe_edge_converters.conversion import STAGES, convert
-    from moe_edge_converters.scheme_ladder import Budget
-    from moe_edge_converters.sources import open_source
+    from moe_edge_converters.schemes.scheme_ladder import Budget
+    from moe_edge_converters.sources.source import open_source
 
     with hide_native_notices():
         start_runtime()

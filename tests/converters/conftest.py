@@ -11,10 +11,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from moe_edge.config import Combine, Task
-from moe_edge_converters import calibration, quantization
 from moe_edge_converters.file_writer import pack
-from moe_edge_converters.fused_graph import build_fused_graph
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.graphs.fused_graph import build_fused_graph
+from moe_edge_converters.schemes import calibration, quantization
+from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import HeadSpec, MixtureSpec, PreprocessSpec, dense_stack
 
 BATCHES = (1, 7, 64)

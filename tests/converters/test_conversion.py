@@ -14,7 +14,7 @@ from moe_edge.schema import numbered_schema
 from moe_edge_converters.conversion import STAGES, check_rows, convert, convert_spec, probe_rows
 from moe_edge_converters.inspection import inspect_file
 from moe_edge_converters.options import ConversionOptions, parse_scheme
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes.scheme import Scheme
 
 SCHEMES = list(Scheme)
 

@@ -14,7 +14,7 @@ from moe_edge_converters.file_writer import (
     read_model,
     serialize,
 )
-from moe_edge_converters.graph import GraphBuilder, new_model, schema
+from moe_edge_converters.graphs.graph import GraphBuilder, new_model, schema
 
 SCHEMES = ["float32", "float16", "dynamic_w8", "w8a8", "w8a16", "w4"]
 

@@ -8,9 +8,9 @@ from keras import layers, ops
 from moe_edge.errors import ConversionError
 from moe_edge.runtime.predictor import Predictor
 from moe_edge_converters.conversion import convert
-from moe_edge_converters.recognition import recognise_mixture
-from moe_edge_converters.sources import PLAIN
-from moe_edge_converters.tracing import trace_keras
+from moe_edge_converters.sources.recognition import recognise_mixture
+from moe_edge_converters.sources.source import PLAIN
+from moe_edge_converters.sources.tracing import trace_keras
 
 E, K, D = 4, 3, 8
 

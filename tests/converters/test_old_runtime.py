@@ -13,7 +13,7 @@ import pytest
 
 from moe_edge.config import Combine
 from moe_edge_converters.conversion import ConversionOptions, convert_spec
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes.scheme import Scheme
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from moe_edge.config import Combine
 from moe_edge_converters.conversion import ConversionResult, convert_spec
 from moe_edge_converters.file_writer import read_model
 from moe_edge_converters.options import ConversionOptions
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec
 
 ROOT = Path(__file__).parents[2]

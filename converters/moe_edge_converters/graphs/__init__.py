@@ -1,0 +1,1 @@
+"""Write TFLite graphs operator by operator: the whole mixture, its routed signatures, int8 edges."""

@@ -1,0 +1,278 @@
+"""Turn a piece of a functional Keras graph, from one tensor to another, into a network of the mixture.
+
+A stack of dense layers becomes arrays; any other architecture goes through TensorFlow's own converter.
+Layer: desktop (converters).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from moe_edge.errors import ConversionError
+from moe_edge_converters.file_writer import pack, read_model
+from moe_edge_converters.graphs.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
+from moe_edge_converters.sources.batch_axis import choose_probe, free_probed_batch
+from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
+
+_ACTIVATIONS = {*FUSED_ACTIVATIONS, *UNARY_ACTIVATIONS, "softmax"}
+_INFERENCE_IDENTITIES = {
+    *("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
+    *("Identity", "InputLayer", "ActivityRegularization", "LoadBalancing"),
+}
+
+_CHECK_ROWS = 3
+"""Rows on which a converted piece is compared with Keras, and one."""
+
+
+class _NotDenseError(Exception):
+    """The piece holds something else than dense layers."""
+
+
+def extract_network(start: Any, end: Any, *, role: str) -> Network:
+    """Turn the piece between two Keras tensors into a network.
+
+    Args:
+        start: The Keras tensor that the piece takes.
+        end: The Keras tensor that it gives, of shape (batch, outputs).
+        role: What it is, for messages: ``the gate``, ``expert_2``.
+
+    Raises:
+        ConversionError: If it can't be converted with TFLite's builtin operators.
+    """
+    try:
+        layers = list(_dense_layers(start, end))
+    except _NotDenseError:
+        return convert_graph(start, end, role=role)
+    if not layers:
+        raise ConversionError(
+            f"{role}: expected at least one layer with weights between its input and output, got none"
+        )
+    return DenseNetwork(layers=tuple(layers))
+
+
+def _dense_layers(start: Any, end: Any) -> list[DenseLayer]:
+    """Walk back from ``end`` to ``start``, which must be a plain chain of dense layers and activations."""
+    chain = []
+    tensor = end
+    while tensor is not start:
+        operation, node_index, _ = tensor._keras_history
+        sources = operation._inbound_nodes[node_index].input_tensors
+        if len(sources) != 1:
+            raise _NotDenseError
+        chain.append(operation)
+        tensor = sources[0]
+    layers: list[DenseLayer] = []
+    for operation in reversed(chain):
+        _append_operation(layers, operation)
+    return layers
+
+
+def _append_operation(layers: list[DenseLayer], operation: Any) -> None:
+    kind = type(operation).__name__
+    if kind in ("Sequential", "Functional"):
+        if len(operation.inputs) != 1 or len(operation.outputs) != 1:
+            raise _NotDenseError
+        layers.extend(_dense_layers(operation.inputs[0], operation.outputs[0]))
+    elif kind == "Dense":
+        kernel = np.asarray(operation.kernel)
+        bias = np.zeros(kernel.shape[1], np.float32) if operation.bias is None else np.asarray(operation.bias)
+        layers.append(
+            DenseLayer(
+                kernel=kernel.astype(np.float32),
+                bias=bias.astype(np.float32),
+                activation=_activation(operation.activation),
+            )
+        )
+    elif kind in ("Activation", "Softmax", "ReLU"):
+        _append_activation(layers, operation, kind)
+    elif kind == "Flatten":
+        if len(operation.input.shape) != 2 and layers:
+            raise _NotDenseError
+    elif kind not in _INFERENCE_IDENTITIES:
+        raise _NotDenseError
+
+
+def _append_activation(layers: list[DenseLayer], operation: Any, kind: str) -> None:
+    """Fold an activation layer into the dense layer before it."""
+    if not layers or layers[-1].activation != "linear":
+        raise _NotDenseError
+    if kind == "Activation":
+        activation = _activation(operation.activation)
+    elif kind == "Softmax":
+        if operation.axis not in (-1, 1):
+            raise _NotDenseError
+        activation = "softmax"
+    else:
+        config = operation.get_config()
+        if config["negative_slope"] or config["threshold"] or config["max_value"] not in (None, 6.0):
+            raise _NotDenseError
+        activation = "relu6" if config["max_value"] else "relu"
+    last = layers.pop()
+    layers.append(DenseLayer(kernel=last.kernel, bias=last.bias, activation=activation))
+
+
+def _activation(activation: Any) -> str:
+    name = getattr(activation, "__name__", "")
+    if name not in _ACTIVATIONS:
+        raise _NotDenseError
+    return str(name)
+
+
+def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
+    """Convert any architecture between two Keras tensors with TensorFlow's converter, builtin operators only.
+
+    Raises:
+        ConversionError: With the converter's first complaint.
+    """
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    piece = keras.Model(start, end)
+    probe = choose_probe(_sizes(piece))
+    signature = tf.TensorSpec([probe, *start.shape[1:]], tf.float32, name="features")
+    with quiet_tensorflow():
+        function = tf.function(lambda features: piece(features, training=False)).get_concrete_function(signature)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            content = bytes(converter.convert())
+        except Exception as error:  # The converter raises bare Exceptions of many kinds.
+            lines = [line.strip() for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
+            reason = lines[0] if lines else type(error).__name__
+            raise ConversionError(
+                f"{role} can't be written with TFLite's builtin operators: {reason[:300]}; use layers that TFLite knows"
+            ) from error
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    if len(model.subgraphs) != 1:
+        raise ConversionError(
+            f"{role} holds control flow (a loop or a branch), which doesn't run well on devices; "
+            "unroll recurrent layers with unroll=True"
+        )
+    free_probed_batch(model, probe)
+    content = pack(model)
+    _check_rows(content, piece, role=role)
+    last = graph.operators[-1] if graph.operators else None
+    softmax = (
+        last is not None
+        and list(last.outputs) == list(graph.outputs)
+        and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
+    )
+    return GraphNetwork(model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+
+
+def _sizes(piece: Any) -> Iterator[int]:
+    """Every size that may stand in the piece's graph, but the batch's."""
+    for weight in piece.weights:
+        yield from map(int, weight.shape)
+    for operation in piece.operations:
+        for node in operation._inbound_nodes:
+            for tensor in node.output_tensors:
+                yield from (int(size) for size in tensor.shape[1:] if size is not None)
+        if hasattr(operation, "operations"):
+            yield from _sizes(operation)
+
+
+def _check_rows(content: bytes, piece: Any, *, role: str) -> None:
+    """Compare the converted piece with Keras for one row and for several.
+
+    Raises:
+        ConversionError: If it fails on several rows, or answers otherwise than Keras.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    shape = [int(size) for size in piece.inputs[0].shape[1:]]
+    features = np.random.default_rng(0).normal(size=(_CHECK_ROWS, *shape)).astype(np.float32)
+    expected = np.asarray(piece(features, training=False))
+    # The plain kernels are the strictest: a delegate may get along with sizes that they refuse.
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    place = interpreter.get_input_details()[0]["index"]
+    for count in (1, _CHECK_ROWS):
+        try:
+            interpreter.resize_tensor_input(place, [count, *shape])
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(place, features[:count])
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConversionError(
+                f"{role} can't be written for any number of rows: expected answers for {count}, got {reason[:200]}; "
+                "use layers whose answer for a row doesn't need the number of rows"
+            ) from error
+        got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        scale = max(1.0, float(np.nanmax(np.abs(expected), initial=0.0)))
+        if got.size != expected[:count].size or not np.allclose(
+            got.reshape(count, -1), expected[:count].reshape(count, -1), rtol=0, atol=1e-3 * scale, equal_nan=True
+        ):
+            raise ConversionError(
+                f"{role} answers otherwise than Keras for {count} rows once written with TFLite's operators; "
+                "use other layers"
+            )
+
+
+def free_batch(model: Any) -> None:
+    """Let hosts resize the batch of a graph converted for one row: every RESHAPE gets -1 in the batch's place."""
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if model.operatorCodes[operator.opcodeIndex].builtinCode != schema.BuiltinOperator.RESHAPE:
+                continue
+            shape = list(graph.tensors[operator.outputs[0]].shape)
+            if not shape or shape[0] != 1 or graph.tensors[operator.inputs[0]].shape[0] != 1:
+                continue
+            target = np.array([-1, *shape[1:]], dtype=np.int32)
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(target.tobytes(), dtype=np.uint8)
+            model.buffers.append(buffer)
+            constant = schema.TensorT()
+            constant.name = f"{len(graph.tensors)}/shape"
+            constant.shape = [len(target)]
+            constant.type = schema.TensorType.INT32
+            constant.buffer = len(model.buffers) - 1
+            graph.tensors.append(constant)
+            operator.inputs = [operator.inputs[0], len(graph.tensors) - 1]
+            operator.builtinOptions = schema.ReshapeOptionsT()
+            operator.builtinOptions.newShape = target.tolist()
+            operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep the converter's chatter off the user's screen; its errors are exceptions."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_stderr():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Silence file descriptor 2: the converter's C++ part writes there directly."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:  # noqa: PTH123 - the null device is no path to build
+            os.dup2(sink.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(saved, 2)
+    finally:
+        os.close(saved)
