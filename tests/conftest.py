@@ -145,7 +145,7 @@ def mixture_file(tmp_path_factory: pytest.TempPathFactory) -> MixtureFile:
         if not path.exists():
             from moe_edge_converters.conversion import ConversionOptions, convert_spec
             from moe_edge_converters.given_rows import probe_rows
-            from moe_edge_converters.schemes import Scheme
+            from moe_edge_converters.schemes.scheme import Scheme
 
             spec, schema = _SPECS[kind](np.random.default_rng(7))
             options = ConversionOptions(scheme=Scheme(scheme), per_tensor=per_tensor)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from moe_edge.cli.main import main
-from moe_edge_converters.schemes import Scheme
+from moe_edge_converters.schemes.scheme import Scheme
 
 
 @pytest.fixture(scope="module")

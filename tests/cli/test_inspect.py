@@ -18,7 +18,7 @@ def foreign(tmp_path_factory):
     import numpy as np
 
     from moe_edge_converters.file_writer import pack
-    from moe_edge_converters.graph import GraphBuilder, new_model
+    from moe_edge_converters.graphs.graph import GraphBuilder, new_model
 
     builder = GraphBuilder(new_model("another tool's"), "main")
     factor = builder.constant("factor", np.full((1, 4), 2, np.float32))
