@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint wheel clean
+.PHONY: help demo test lint bench wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -42,6 +42,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# make bench  the benchmarks, into benchmarks/RESULTS.md
+bench: $(STAMP)
+	for script in file_sizes startup; do $(BIN)/python benchmarks/$$script.py; done
 
 # make wheel  the wheel, in dist/
 wheel: $(STAMP)
