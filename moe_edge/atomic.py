@@ -22,12 +22,15 @@ def check_writable(path: Path, *, suffix: str | None = None) -> None:
         suffix: The ending that the file must have, such as ``.tflite``.
 
     Raises:
-        MoeEdgeError: If the ending is wrong, the folder is missing or read-only, or ``path`` is a folder.
+        MoeEdgeError: If the ending is wrong, the folder is missing or read-only, or ``path`` is no plain file.
     """
     if suffix is not None and path.suffix != suffix:
         raise MoeEdgeError(f"expected an output file that ends in {suffix}, got {path}; try {path.with_suffix(suffix)}")
     if path.is_dir():
         raise MoeEdgeError(f"expected a file to write, got the folder {path}; add a file name")
+    if path.exists() and not path.is_file():
+        # The rename would put a plain file in the place of a device or a pipe.
+        raise MoeEdgeError(f"expected a plain file to write, got {path}, a device or a pipe; write to standard output")
     folder = path.parent
     if not folder.is_dir():
         raise MoeEdgeError(f"can't write {path}: there is no folder {folder}; create it first")

@@ -56,6 +56,14 @@ def test_paths_that_can_not_be_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pipe_or_a_device_is_never_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(MoeEdgeError, match="a device or a pipe; write to standard output"):
+        write_atomically(pipe, b"x")
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="the superuser may write everywhere")
 def test_a_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)

@@ -32,6 +32,10 @@ _FOREIGN_STARTS: tuple[tuple[bytes, str], ...] = (
 )
 
 
+SMALL_WEIGHTS_BYTES = 4 << 20
+"""Weights up to this size are checked on opening: a few milliseconds. Larger ones are checked when asked."""
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """A .tflite whose structure has been verified.
@@ -57,7 +61,8 @@ class ModelFile:
         """Open and check a file.
 
         A path is mapped, never read whole: a file of a gigabyte opens at once. Checked are the structure and, in files
-        written by moe-edge, the digest of everything before the weights; ``verify_weights`` checks the weights.
+        written by moe-edge, the digest of everything before the weights, and that of the weights where they are few;
+        ``verify_weights`` checks the weights of a larger file.
 
         Args:
             model: A path, or the file's bytes.
@@ -90,7 +95,14 @@ class ModelFile:
             if isinstance(content, mmap.mmap):
                 content.close()
             raise
-        return cls(content, path, structure, manifest, digests_at, descriptor)
+        file = cls(content, path, structure, manifest, digests_at, descriptor)
+        if digests_at is not None and len(content) - structure.head <= SMALL_WEIGHTS_BYTES:
+            try:
+                file.verify_weights()
+            except ModelFileError:
+                file.close()
+                raise
+        return file
 
     @property
     def source(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moe_edge.errors import ModelFileError
+from moe_edge.runtime import model_file
 from moe_edge.runtime.integrity import HASH_BYTES, compute_digests, find_head
 from moe_edge.runtime.model_file import ModelFile
 
@@ -108,7 +109,18 @@ def test_every_changed_byte_before_the_weights_is_noticed(mixture_file):
         content[at] ^= 0x10
 
 
-def test_changed_weights_are_noticed_when_asked(mixture_file):
+def test_changed_weights_are_noticed_on_opening_where_they_are_few(mixture_file, tmp_path):
+    content = bytearray(mixture_file("plain").read_bytes())
+    content[-5] ^= 1
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(content)
+    for model in (bytes(content), path):
+        with pytest.raises(ModelFileError, match="weights are damaged"):
+            ModelFile.open(model)
+
+
+def test_changed_weights_of_a_large_file_are_noticed_when_asked(mixture_file, monkeypatch):
+    monkeypatch.setattr(model_file, "SMALL_WEIGHTS_BYTES", 0)
     content = bytearray(mixture_file("plain").read_bytes())
     content[-5] ^= 1
     with ModelFile.open(bytes(content)) as file, pytest.raises(ModelFileError, match="weights are damaged"):

@@ -23,6 +23,12 @@ def check_answers_rows(model: Any) -> None:
     Raises:
         ConversionError: If it fails, or gives another number of answers than it was given rows.
     """
+    outputs = getattr(model, "outputs", None) or []
+    if len(outputs) > 1:
+        raise ConversionError(
+            f"expected a model with one output, got {len(outputs)}; pass keras.Model(model.inputs, model.outputs[0]): "
+            "the file gives the routing weights by itself"
+        )
     if not getattr(model, "inputs", None) or len(model.inputs) != 1:
         return
     shape = [1 if size is None else int(size) for size in model.inputs[0].shape[1:]]

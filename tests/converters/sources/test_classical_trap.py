@@ -70,3 +70,12 @@ def test_a_model_that_mixes_rows_is_refused():
     summed = keras.layers.Lambda(lambda x: tf.reduce_sum(x, axis=0), output_shape=(8,))(row)
     with pytest.raises(ConversionError, match=r"one answer a row, got shape \(8,\) for 1 rows; check the layers"):
         check_answers_rows(keras.Model(row, summed))
+
+
+def test_a_model_with_a_second_output_is_told_to_give_one():
+    x = keras.Input((3,))
+    gate = keras.layers.Dense(2, activation="softmax")(x)
+    with pytest.raises(
+        ConversionError, match=r"one output, got 2; pass keras.Model\(model.inputs, model.outputs\[0\]\)"
+    ):
+        check_answers_rows(keras.Model(x, [keras.layers.Dense(4)(x), gate]))
