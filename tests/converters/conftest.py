@@ -227,6 +227,7 @@ def mixtures():
         make_spec=make_spec,
         make_rows=make_rows,
         reference=reference,
+        run_network=run_network,
         run_by_position=run_by_position,
         fuse=fuse,
         quantize_spec=quantize_spec,
