@@ -1,0 +1,173 @@
+"""Run one signature of an interpreter again and again, without what a call through the public interface costs.
+
+``SignatureRunner`` resizes and re-allocates on every call (about 11 us); ``Interpreter.invoke`` runs subgraph 0 only.
+Both are thin Python over one native object, whose methods take a subgraph's index; LiteRT 2.3 and tflite-runtime 2.14
+have the same ones. This is the only module that calls them; where they are absent, ``SignatureRunner`` does the work.
+Layer: device. Imports NumPy and ``moe_edge.runtime`` modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from moe_edge.errors import BackendError, ModelFileError
+from moe_edge.runtime.backends import Backend
+from moe_edge.runtime.model_file import ModelFile
+from moe_edge.runtime.model_structure import Signature
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+_NATIVE = ("ResizeInputTensor", "AllocateTensors", "SetTensor", "Invoke", "GetTensor", "tensor")
+
+
+class SubgraphRunner(Protocol):
+    """One signature, ready to run any number of rows. Not safe for concurrent use."""
+
+    def run(self, first: Array, /, *more: Array) -> Sequence[Array]:
+        """Run a batch.
+
+        Args:
+            first: The first input, contiguous, (n, ...), n at least 1.
+            more: The others, in the order given on opening.
+
+        Returns:
+            One array an output, in the order given on opening. They are the runtime's own memory: read or copy them
+            before the next run.
+
+        Raises:
+            BackendError: If the runtime fails.
+            ModelFileError: If the graph doesn't give the shapes that the file says.
+        """
+        ...
+
+
+def open_subgraph(
+    backend: Backend, interpreter: Any, file: ModelFile, name: str, *, inputs: Sequence[str], outputs: Sequence[str]
+) -> SubgraphRunner:
+    """Prepare one signature of an interpreter.
+
+    Args:
+        backend: The interpreter's runtime, for messages.
+        interpreter: From ``Backend.interpreter``; keep it for this and nothing else.
+        file: The file that it runs.
+        name: The signature, known to be in ``file``.
+        inputs: Its inputs, in the order in which ``run`` takes them.
+        outputs: Its outputs, in the order in which ``run`` gives them.
+    """
+    signature = file.signatures[name]
+    shapes = _Shapes(file, signature, inputs, outputs)
+    native = getattr(interpreter, "_interpreter", None)
+    if all(hasattr(native, method) for method in _NATIVE):
+        return DirectSubgraph(backend, interpreter, signature, shapes)
+    return PublicSubgraph(backend, interpreter, signature, shapes)
+
+
+class _Shapes:
+    """Shapes of one signature's inputs and outputs, without the batch, and what to say when they differ."""
+
+    def __init__(self, file: ModelFile, signature: Signature, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        tensors = file.subgraphs[signature.subgraph].tensors
+        self.input_names, self.output_names = tuple(inputs), tuple(outputs)
+        self.input_indices = [signature.inputs[name] for name in inputs]
+        self.output_indices = [signature.outputs[name] for name in outputs]
+        self.inputs = [tensors[index].shape[1:] for index in self.input_indices]
+        self._outputs = [(name, tensors[signature.outputs[name]].shape[1:]) for name in outputs]
+        self._source = file.source
+
+    def check(self, arrays: Sequence[Array], rows: int) -> None:
+        """What a tensor's entry says of its shape and what its operator writes are two things in a hostile file."""
+        for array, (name, shape) in zip(arrays, self._outputs, strict=True):
+            if array.shape != (rows, *shape):
+                raise ModelFileError(
+                    f"{self._source}: expected {name!r} of shape {(rows, *shape)}, the graph gives {array.shape}; "
+                    "convert the model again"
+                )
+
+
+class DirectSubgraph:
+    """Runs a subgraph by its index; inputs and outputs stay allocated while the number of rows stays the same."""
+
+    def __init__(self, backend: Backend, interpreter: Any, signature: Signature, shapes: _Shapes) -> None:
+        """Take the places of its tensors; nothing is allocated before the first run."""
+        self._backend = backend
+        self._interpreter = interpreter  # may own the file's bytes, which the native object only points to
+        self._native = interpreter._interpreter
+        self._subgraph = signature.subgraph
+        self._shapes = shapes
+        self._input, *self._more_inputs = self._shapes.input_indices
+        self._rows = 0
+        self._views: list[Array] | None = []
+
+    def run(self, first: Array, /, *more: Array) -> Sequence[Array]:
+        """See ``SubgraphRunner.run``."""
+        if len(first) != self._rows:
+            self._resize(len(first))
+        native, subgraph = self._native, self._subgraph
+        try:
+            native.SetTensor(self._input, first, subgraph)
+            if more:
+                for index, array in zip(self._more_inputs, more, strict=True):
+                    native.SetTensor(index, array, subgraph)
+            native.Invoke(subgraph)
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(self._backend.refusal(error)) from error
+        return self._views if self._views is not None else self._copies()
+
+    def _resize(self, rows: int) -> None:
+        native, subgraph = self._native, self._subgraph
+        first = self._rows == 0
+        self._rows = 0
+        if self._views is not None:
+            self._views = []
+        try:
+            for index, shape in zip(self._shapes.input_indices, self._shapes.inputs, strict=True):
+                native.ResizeInputTensor(index, np.array([rows, *shape], dtype=np.int32), False, subgraph)
+            native.AllocateTensors(subgraph)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise ModelFileError(self._backend.refusal(error)) from error
+        if first and self._views is not None:
+            try:
+                self._views = self._look()
+            except (RuntimeError, ValueError):
+                # Memory that the runtime allocates while it runs moves between runs: a view of it would be a trap.
+                self._views = None
+        elif self._views is not None:
+            self._views = self._look()
+        if self._views is not None:
+            self._shapes.check(self._views, rows)
+        self._rows = rows
+
+    def _look(self) -> list[Array]:
+        native = self._native
+        return [native.tensor(native, index, self._subgraph) for index in self._shapes.output_indices]
+
+    def _copies(self) -> list[Array]:
+        arrays = [self._native.GetTensor(index, self._subgraph) for index in self._shapes.output_indices]
+        self._shapes.check(arrays, self._rows)
+        return arrays
+
+
+class PublicSubgraph:
+    """The same through ``SignatureRunner``, for runtimes without the native methods."""
+
+    def __init__(self, backend: Backend, interpreter: Any, signature: Signature, shapes: _Shapes) -> None:
+        """Make the runner."""
+        self._backend = backend
+        self._shapes = shapes
+        self._runner = interpreter.get_signature_runner(signature.name)
+
+    def run(self, first: Array, /, *more: Array) -> Sequence[Array]:
+        """See ``SubgraphRunner.run``."""
+        try:
+            answers = self._runner(**dict(zip(self._shapes.input_names, (first, *more), strict=True)))
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(self._backend.refusal(error)) from error
+        arrays = [answers[name] for name in self._shapes.output_names]
+        self._shapes.check(arrays, len(first))
+        return arrays
