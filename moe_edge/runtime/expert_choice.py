@@ -47,6 +47,7 @@ class ExpertChoice:
     def __init__(self, plan: Plan) -> None:
         """Take the rule: a mass, a number, or both."""
         self._mass = plan.mass
+        self._enough = float("inf") if plan.mass is None else plan.mass - _SUM_ERROR
         self._limit = plan.max_experts
         self._exact = plan.exact_weights
 
@@ -54,26 +55,25 @@ class ExpertChoice:
         """The experts of one row, heaviest first, and their shares.
 
         Args:
-            weights: float32 (E,), not negative; left as it is.
+            weights: float32 (E,), not negative; overwritten.
         """
         if self._limit > _FEW and self._mass is None:
             pairs = self.for_rows(weights[None])
             return pairs.experts.tolist(), pairs.shares.tolist()
-        left = weights.copy()
         experts: list[int] = []
         shares: list[float] = []
-        total, enough = 0.0, 2.0 if self._mass is None else self._mass - _SUM_ERROR
+        total, limit, enough = 0.0, self._limit, self._enough
         while True:
-            expert = int(left.argmax())
-            share = left.item(expert)
+            expert = int(weights.argmax())
+            share = weights.item(expert)
             if share <= 0 and experts:
                 break
             experts.append(expert)
             shares.append(share)
             total += share
-            if total >= enough or len(experts) == self._limit:
+            if total >= enough or len(experts) == limit:
                 break
-            left[expert] = -1.0
+            weights[expert] = -1.0
         if not self._exact:
             shares = [share / total for share in shares] if total > 0 else [1.0 / len(shares)] * len(shares)
         return experts, shares

@@ -54,10 +54,9 @@ class FusedGraph:
         self._batch: SubgraphRunner | None = None
 
     def answer(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The prediction alone, float32 (n, K), the caller's own copy."""
+        """The prediction alone, float32 (n, K): the runtime's own memory, to be read or copied before the next call."""
         if len(rows) == 1 and self._edges is None:
-            prediction: npt.NDArray[np.float32] = self._single.run(rows)[self._prediction].copy()
-            return prediction
+            return self._single.run(rows)[self._prediction]
         return self.run(rows)["prediction"]
 
     def run(self, rows: npt.NDArray[np.float32]) -> Answers:

@@ -39,7 +39,7 @@ class _Engine(Protocol):
     """What answers rows: ``FusedGraph`` or ``RoutedGraph``."""
 
     def answer(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The prediction alone."""
+        """The prediction alone, to be read or copied before the next call."""
         ...
 
     def run(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
@@ -133,6 +133,7 @@ class Predictor:
             raise
         self.backend = chosen.name
         self._input = InputRows(self.manifest)
+        self._classifies = self.manifest.task is Task.CLASSIFICATION
         self._labels = np.asarray(self.manifest.schema.labels, dtype=np.str_)
 
     @property
@@ -172,10 +173,14 @@ class Predictor:
         Raises:
             DataError: If ``x`` isn't what the model takes.
         """
-        prediction = self._answer(x)
-        if self.task is Task.REGRESSION:
-            return prediction
-        labels: npt.NDArray[np.str_] = self._labels[prediction.argmax(axis=1)]
+        if not self._classifies:
+            return self._answer(x)
+        rows = self._input.read(x)
+        engine = self._pool.take()
+        try:
+            labels: npt.NDArray[np.str_] = self._labels[engine.answer(rows).argmax(axis=1)]
+        finally:
+            self._pool.give(engine)
         return labels
 
     def predict_proba(self, x: Any) -> npt.NDArray[np.float32]:
@@ -187,7 +192,7 @@ class Predictor:
         Raises:
             DataError: If ``x`` isn't what the model takes, or the model is a regression.
         """
-        if self.task is Task.REGRESSION:
+        if not self._classifies:
             raise DataError(
                 "expected a classification model, got a regression, which has no probabilities; "
                 "use predict, or predict_raw for its sigma"
@@ -226,7 +231,7 @@ class Predictor:
 
         raw = self.predict_raw(x)
         prediction = raw["prediction"]
-        classifies = self.task is Task.CLASSIFICATION
+        classifies = self._classifies
         return Explanation(
             task=self.task,
             class_labels=self.labels,
@@ -277,13 +282,14 @@ class Predictor:
         self._file.close()
 
     def _answer(self, x: Any) -> npt.NDArray[np.float32]:
-        """The prediction alone, which spares copying the rest."""
+        """The prediction alone, which spares copying the rest; the caller's own."""
         rows = self._input.read(x)
         engine = self._pool.take()
         try:
-            return engine.answer(rows)
+            prediction: npt.NDArray[np.float32] = engine.answer(rows).copy()
         finally:
             self._pool.give(engine)
+        return prediction
 
     def __enter__(self) -> Predictor:
         return self
