@@ -125,7 +125,7 @@ def _header(predictor: Predictor, *, explain: bool) -> list[str]:
 def _rows(answers: Iterable[Explanation], *, explain: bool, as_text: bool) -> Iterator[list[Any]]:
     """One row of the output a row of the table."""
     for answer in answers:
-        blocks = [answer.probabilities if answer.probabilities is not None else answer.values, answer.sigma]
+        blocks: list[Any] = [answer.probabilities if answer.probabilities is not None else answer.values, answer.sigma]
         if explain:
             blocks.append(answer.routing_weights)
             if answer.experts_run is not None:
