@@ -75,6 +75,7 @@ class RoutedGraph:
         self._stacked = np.zeros((1, num_experts, self._num_values), dtype=np.float32)
         self._slots = [self._stacked[:, index] for index in range(num_experts)]
         self._weights = np.zeros((1, num_experts), dtype=np.float32)
+        self._counted = self._weights[0]
 
     def answer(self, rows: Floats) -> Floats:
         """The prediction alone, float32 (n, K): the runtime's own memory, to be read or copied before the next call."""
@@ -83,10 +84,21 @@ class RoutedGraph:
         weights, features = self._gate.run(rows)
         experts, shares = self._choice.for_row(weights[0])
         runners = self._experts
-        outputs = [(runners[index] or self._expert(index)).run(features)[0] for index in experts]
         if self._few is not None and not self._is_small:
+            outputs = [(runners[expert] or self._expert(expert)).run(features)[0] for expert in experts]
             return self._few.mix_row(outputs, shares)
-        return self._mix_all(experts, shares, outputs)
+        slots, counted = self._slots, self._counted
+        try:
+            for expert, share in zip(experts, shares, strict=True):
+                slots[expert][:] = (runners[expert] or self._expert(expert)).run(features)[0]
+                counted[expert] = share
+            prediction: Floats = self._combine.run(self._weights, self._stacked)[self._prediction]
+        finally:
+            # What is left behind would count 0, but 0 times infinity is no number.
+            for expert in experts:
+                slots[expert].fill(0)
+                counted[expert] = 0
+        return prediction
 
     def run(self, rows: Floats) -> Answers:
         """Answer rows.
@@ -154,22 +166,6 @@ class RoutedGraph:
             stacked[pairs.rows[here] - start, pairs.experts[here]] = outputs[here]
             for name, array in zip(self._names, self._combine.run(weights[start:stop], stacked), strict=True):
                 answers[name][start:stop] = array
-
-    def _mix_all(self, experts: list[int], shares: list[float], outputs: Sequence[npt.NDArray[Any]]) -> Floats:
-        """Mix one row by the file's own ``combine``."""
-        slots, weights = self._slots, self._weights[0]
-        for index, output in enumerate(outputs):
-            expert = experts[index]
-            slots[expert][:] = output
-            weights[expert] = shares[index]
-        try:
-            prediction: Floats = self._combine.run(self._weights, self._stacked)[self._prediction]
-        finally:
-            # What is left behind would count 0, but 0 times infinity is no number.
-            for expert in experts:
-                slots[expert].fill(0)
-                weights[expert] = 0
-        return prediction
 
     def _expert(self, index: int) -> SubgraphRunner:
         runner = self._experts[index] = self._open(expert_signature(index), ("features",), ("output",))

@@ -34,7 +34,7 @@ class SubgraphRunner(Protocol):
 
         Args:
             first: The first input, contiguous, (n, ...), n at least 1.
-            more: The others, in the order given on opening.
+            more: The second, where there is one.
 
         Returns:
             One array an output, in the order given on opening. They are the runtime's own memory: read or copy them
@@ -57,7 +57,7 @@ def open_subgraph(
         interpreter: From ``Backend.interpreter``; keep it for this and nothing else.
         file: The file that it runs.
         name: The signature, known to be in ``file``.
-        inputs: Its inputs, in the order in which ``run`` takes them.
+        inputs: Its inputs, one or two, in the order in which ``run`` takes them.
         outputs: Its outputs, in the order in which ``run`` gives them.
     """
     signature = file.signatures[name]
@@ -100,7 +100,7 @@ class DirectSubgraph:
         self._native = interpreter._interpreter
         self._subgraph = signature.subgraph
         self._shapes = shapes
-        self._input, *self._more_inputs = self._shapes.input_indices
+        self._input, self._second_input = (*shapes.input_indices, -1)[:2]
         self._rows = 0
         self._views: list[Array] | None = []
 
@@ -112,12 +112,12 @@ class DirectSubgraph:
         try:
             native.SetTensor(self._input, first, subgraph)
             if more:
-                for index, array in zip(self._more_inputs, more, strict=True):
-                    native.SetTensor(index, array, subgraph)
+                native.SetTensor(self._second_input, more[0], subgraph)
             native.Invoke(subgraph)
         except (RuntimeError, ValueError) as error:
             raise BackendError(self._backend.refusal(error)) from error
-        return self._views if self._views is not None else self._copies()
+        views = self._views
+        return views if views is not None else self._copies()
 
     def _resize(self, rows: int) -> None:
         native, subgraph = self._native, self._subgraph
