@@ -61,7 +61,12 @@ class PredictorSubject:
             num_threads: Threads that one call may use.
             point: ``mode``, ``mass``, ``top_k``, ``max_experts``, ``xnnpack``, as the Predictor takes them.
         """
-        self._options: dict[str, Any] = {"model": model, "backend": backend, "num_threads": num_threads}
+        self._options: dict[str, Any] = {
+            "model": model,
+            "backend": backend,
+            "num_threads": num_threads,
+            "xnnpack": point.get("xnnpack"),
+        }
         self._mode = point.get("mode", "auto")
         self._predictor: Any = Predictor(model, backend=backend, num_threads=num_threads, **point)
         self.backend = self._predictor.backend
