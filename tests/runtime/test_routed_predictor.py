@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,3 +242,66 @@ def test_files_that_may_not_be_routed_are_refused(tmp_path, mixture_file):
         Predictor(fused, mass=0.9)
     with pytest.raises(ModelFileError, match=r"trained with all its 4 experts.*mass=0.99 or top_k=2"):
         Predictor(mixture_file("plain"), mode="routed")
+
+
+ON_OLD_RUNTIME = """
+import json, sys
+import numpy as np
+from moe_edge import Predictor
+from moe_edge.runtime.subgraphs import DirectSubgraph
+with np.load(sys.argv[1]) as data:
+    x = data["x"]
+answers = {}
+for path in sys.argv[2:]:
+    for xnnpack in (True, False):
+        with Predictor(path, mode="dense", xnnpack=xnnpack) as dense, Predictor(path, mass=1, xnnpack=xnnpack) as whole:
+            assert dense.backend == "tflite-runtime"
+            for row in x[:10]:
+                assert np.array_equal(dense.predict_raw(row)["prediction"], whole.predict_raw(row)["prediction"]), path
+        with Predictor(path, top_k=2, xnnpack=xnnpack) as predictor:
+            assert isinstance(predictor._pool._free[0]._gate, DirectSubgraph)
+            single = np.concatenate([predictor.predict_proba(row) for row in x])
+            raw = predictor.predict_raw(x)
+            assert (raw["experts_run"] == 2).all()
+            assert np.allclose(single, raw["prediction"], atol=1e-5), (path, xnnpack)
+    answers[path] = single.tolist()
+print(json.dumps(answers))
+"""
+
+
+def test_the_old_runtime_routes_like_the_new(mixture_file, old_runtime_python, tmp_path):
+    files = [mixture_file("plain", scheme=scheme) for scheme in ("float32", "w8a8")]
+    x = np.random.default_rng(5).normal(size=(300, 64)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    result = subprocess.run(
+        [old_runtime_python, "-c", ON_OLD_RUNTIME, tmp_path / "x.npz", *files],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    for path, answers in json.loads(result.stdout).items():
+        with Predictor(path, top_k=2) as predictor:
+            tolerance = 0.02 if "w8a8" in path else 1e-5
+            np.testing.assert_allclose(answers, predictor.predict_proba(x), atol=tolerance)
+
+
+def test_a_file_replaced_while_open_keeps_answering(mixture_file, tmp_path):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("needs a path to an open file")
+    path, replacement = tmp_path / "model.tflite", tmp_path / "new.tflite"
+    path.write_bytes(mixture_file("plain").read_bytes())
+    with Predictor(path, top_k=2) as predictor:
+        x = np.random.default_rng(5).normal(size=(300, 64)).astype(np.float32)
+        with Predictor(mixture_file("plain"), top_k=2) as same:
+            expected = same.predict_raw(x)["prediction"]
+        replacement.write_bytes(mixture_file("regression").read_bytes())
+        replacement.replace(path)
+        # Experts are opened when they first run, and another thread's interpreter later still: all after the change.
+        np.testing.assert_array_equal(predictor.predict_raw(x)["prediction"], expected)
+        engine = predictor._pool.take()
+        try:
+            np.testing.assert_array_equal(predictor.predict_raw(x)["prediction"], expected)
+        finally:
+            predictor._pool.give(engine)
