@@ -43,10 +43,10 @@ class InterpreterPool(Generic[Engine]):
 
         Args:
             make: Makes one more engine; called with no lock held but the pool's.
-            limit: Most engines; by default the number of cores, at most ``MAX_INTERPRETERS``.
+            limit: Most engines; by default the number of cores, at least 2 and at most ``MAX_INTERPRETERS``.
         """
         self._make = make
-        self._limit = limit or max(1, min(os.cpu_count() or 1, MAX_INTERPRETERS))
+        self._limit = limit or max(2, min(os.cpu_count() or 1, MAX_INTERPRETERS))
         self._condition = Condition()
         self._forks = _Forks.count
         self._waiting = 0
