@@ -63,9 +63,10 @@ class ExpertChoice:
         experts: list[int] = []
         shares: list[float] = []
         total, limit, enough = 0.0, self._limit, self._enough
+        strongest, weight_of = weights.argmax, weights.item
         while True:
-            expert = int(weights.argmax())
-            share = weights.item(expert)
+            expert = int(strongest())
+            share = weight_of(expert)
             if share <= 0 and experts:
                 break
             experts.append(expert)
@@ -74,9 +75,9 @@ class ExpertChoice:
             if total >= enough or len(experts) == limit:
                 break
             weights[expert] = -1.0
-        if not self._exact:
-            shares = [share / total for share in shares] if total > 0 else [1.0 / len(shares)] * len(shares)
-        return experts, shares
+        if self._exact or total <= 0:
+            return experts, shares if self._exact else [1.0 / len(shares)] * len(shares)
+        return experts, [share / total for share in shares]
 
     def for_rows(self, weights: Weights) -> Pairs:
         """The same for rows.

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe_edge.errors import ModelFileError
 from moe_edge.runtime.backends import Backend, allocate
 from moe_edge.runtime.expert_choice import ExpertChoice, Pairs
 from moe_edge.runtime.expert_mixing import FewExperts, MixingForm, find_form
 from moe_edge.runtime.model_file import ModelFile
+from moe_edge.runtime.model_structure import Tensor
 from moe_edge.runtime.modes import COMBINE, GATE, Plan, expert_signature
 from moe_edge.runtime.subgraphs import SubgraphRunner, open_subgraph
 
@@ -168,8 +170,21 @@ class RoutedGraph:
                 answers[name][start:stop] = array
 
     def _expert(self, index: int) -> SubgraphRunner:
-        runner = self._experts[index] = self._open(expert_signature(index), ("features",), ("output",))
+        """Open an expert."""
+        name = expert_signature(index)
+        given, taken = self._tensor(GATE, "features"), self._tensor(name, "features")
+        if (given.shape, given.dtype) != (taken.shape, taken.dtype):
+            raise ModelFileError(
+                f"{self._file.source}: expected {name} to take {given.dtype} {given.shape}, what the gate hands on, "
+                f"got {taken.dtype} {taken.shape}; convert the model again"
+            )
+        runner = self._experts[index] = self._open(name, ("features",), ("output",))
         return runner
+
+    def _tensor(self, name: str, place: str) -> Tensor:
+        signature = self._file.signatures[name]
+        index = {**signature.inputs, **signature.outputs}[place]
+        return self._file.subgraphs[signature.subgraph].tensors[index]
 
     def _open(self, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> SubgraphRunner:
         return open_subgraph(self._backend, self._interpreter, self._file, name, inputs=inputs, outputs=outputs)
