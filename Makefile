@@ -45,7 +45,8 @@ lint: $(STAMP)
 
 # make bench  the benchmarks, into benchmarks/RESULTS.md
 bench: $(STAMP)
-	for script in file_sizes startup; do $(BIN)/python benchmarks/$$script.py; done
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	for script in file_sizes startup speed; do $(BIN)/python benchmarks/$$script.py; done
 
 # make wheel  the wheel, in dist/
 wheel: $(STAMP)

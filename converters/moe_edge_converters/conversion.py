@@ -20,11 +20,12 @@ from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
 from moe_edge.schema import FeatureSchema
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
-from moe_edge_converters.assembly import assemble
+from moe_edge_converters.assembly import assemble, writes_routed
 from moe_edge_converters.given_rows import CHECK_ROWS, check_rows, ladder_data, probe_rows
 from moe_edge_converters.graphs.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
 from moe_edge_converters.options import ConversionOptions, Layout, parse_io, parse_layout, parse_scheme
+from moe_edge_converters.routed_mass import measure_masses, record_mass
 from moe_edge_converters.safe_routing import refuse_routing
 from moe_edge_converters.schemes import calibration as calibrate
 from moe_edge_converters.schemes.calibration import Coverage
@@ -119,7 +120,8 @@ def convert(
         schema: Columns and labels; by default the model's own, else numbered ones.
         provenance: Free text fields for the manifest: source, licence, ...
         training_target: Targets of the ``calibration`` rows, needed by ``auto``.
-        validation: Rows and targets that ``auto`` decides on.
+        validation: Rows and targets that ``auto`` decides on, and on which the smallest gate mass is measured that
+            routed execution needs.
         budget: What ``auto`` may lose; half a point of accuracy or 2 % of RMSE by default.
         progress: Called with (1, name of the next stage), ``STAGES`` times.
 
@@ -169,6 +171,7 @@ def convert(
         options=options,
         schema=schema,
         ladder=ladder,
+        validation=validation,
         progress=progress,
     )
 
@@ -198,6 +201,7 @@ def convert_spec(
     probe: Rows | None = None,
     schema: FeatureSchema | None = None,
     ladder: Ladder | None = None,
+    validation: tuple[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Convert a mixture given as data.
@@ -211,6 +215,7 @@ def convert_spec(
         probe: Rows to check the file on when there are no ``rows``; by default seeded ones in the columns' range.
         schema: Columns and labels.
         ladder: What chose ``options``, for the manifest.
+        validation: Rows and targets to measure the gate mass on that routed execution needs.
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
@@ -237,6 +242,10 @@ def convert_spec(
     )
     if ladder is not None:
         manifest = replace(manifest, extras={**manifest.extras, "ladder": ladder.record()})
+
+    if validation is not None and spec.top_k is None and spec.num_experts > 1 and writes_routed(spec, options):
+        points = measure_masses(assembly.to_bytes(manifest), check_rows(validation[0], spec), validation[1])
+        manifest = record_mass(manifest, points)
 
     def check(file: Path | bytes) -> AnswerCheck:
         return check_answers(

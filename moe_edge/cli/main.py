@@ -22,6 +22,7 @@ COMMANDS = {
     "validate": "Check that the .tflite answers like the Keras model.",
     "predict": "Answer the rows of a table.",
     "inspect": "Show what is inside a .tflite file.",
+    "benchmark": "Measure speed and memory in every mode.",
     "doctor": "Say what is installed here and what to install.",
     "demo": "Run the whole job on handwritten digits.",
 }

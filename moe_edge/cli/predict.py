@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,9 +24,12 @@ from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
 from moe_edge.runtime.csv_rows import STANDARD_INPUT, read_chunks
 from moe_edge.runtime.explanation import Explanation
+from moe_edge.runtime.modes import AUTO as AUTO_MODE
+from moe_edge.runtime.modes import MODES, ROUTED, Request
 from moe_edge.runtime.predictor import Predictor
 from moe_edge.task import Task
 
+MASS = click.FloatRange(min=0, max=1, min_open=True)
 EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
 
 
@@ -33,13 +37,34 @@ EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_da
 @click.argument("model", type=EXISTING_FILE)
 @click.argument("data", type=EXISTING_TABLE)
 @click.option("--output", "-o", type=OUTPUT_FILE, help="Write the answers to this .csv instead of standard output.")
-@click.option("--explain", is_flag=True, help="Add the weight of each expert.")
+@click.option("--explain", is_flag=True, help="Add the weight of each expert and, routed, how many ran.")
 @click.option(
     "--backend", type=click.Choice(BACKEND_NAMES), default=AUTO, show_default=True, help="The TFLite runtime."
 )
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default=AUTO_MODE,
+    show_default=True,
+    help="dense runs every expert, routed those that a row needs, auto the faster that answers as trained.",
+)
+@click.option("--mass", type=MASS, help="Run experts until they hold this share of the gate's weight.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Run so many experts for each row.")
+@click.option("--max-experts", type=click.IntRange(min=1), help="With --mass: at most so many.")
 @output_options
 def command(
-    *, model: Path, data: Path, output: Path | None, explain: bool, backend: str, as_json: bool, quiet: bool
+    *,
+    model: Path,
+    data: Path,
+    output: Path | None,
+    explain: bool,
+    backend: str,
+    mode: str,
+    mass: float | None,
+    top_k: int | None,
+    max_experts: int | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Answer the rows of DATA (.csv, .npy, .npz; - is a .csv on standard input) with MODEL.
 
@@ -51,8 +76,12 @@ def command(
         check_writable(output)
         if any(output.exists() and source != STANDARD_INPUT and output.samefile(source) for source in (model, data)):
             raise MoeEdgeError(f"expected an output file of its own, got {output}, which is read; choose another -o")
-    with hide_native_notices():
-        opened = Predictor(model, backend=backend)
+    try:
+        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts)
+        with hide_native_notices():
+            opened = Predictor(model, backend=backend, **asdict(request))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     with opened as predictor:
         answers = _answers(predictor, data)
         header = _header(predictor, explain=explain)
@@ -89,15 +118,18 @@ def _header(predictor: Predictor, *, explain: bool) -> list[str]:
         names = [f"prediction{suffix}" for suffix in suffixes]
         if predictor.has_sigma:
             names += [f"sigma{suffix}" for suffix in suffixes]
-    return names + [f"expert_{index}" for index in range(predictor.num_experts)] * explain
+    experts = [f"expert_{index}" for index in range(predictor.num_experts)]
+    return names + (experts + ["experts_run"] * (predictor.mode == ROUTED)) * explain
 
 
 def _rows(answers: Iterable[Explanation], *, explain: bool, as_text: bool) -> Iterator[list[Any]]:
     """One row of the output a row of the table."""
     for answer in answers:
-        blocks = [answer.probabilities if answer.probabilities is not None else answer.values, answer.sigma]
+        blocks: list[Any] = [answer.probabilities if answer.probabilities is not None else answer.values, answer.sigma]
         if explain:
             blocks.append(answer.routing_weights)
+            if answer.experts_run is not None:
+                blocks.append(answer.experts_run[:, None])
         numbers = np.concatenate([block for block in blocks if block is not None], axis=1)
         for index, row in enumerate(numbers.tolist()):
             cells: list[Any] = [f"{value:.7g}" if as_text else float(f"{value:.7g}") for value in row]

@@ -30,6 +30,7 @@ class Explanation:
         probabilities: float32 (n, K); None for regression.
         sigma: float32 (n, K), standard deviation of ``values``; None where the model has none.
         routing_weights: float32 (n, E), how much each expert counted.
+        experts_run: int (n,), how many experts ran; None where all did, in one graph.
     """
 
     task: Task
@@ -40,6 +41,7 @@ class Explanation:
     probabilities: npt.NDArray[np.float32] | None
     sigma: npt.NDArray[np.float32] | None
     routing_weights: npt.NDArray[np.float32]
+    experts_run: npt.NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""

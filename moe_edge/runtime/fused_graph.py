@@ -5,33 +5,35 @@ Layer: device. Imports NumPy and ``moe_edge.runtime`` modules.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_edge.errors import BackendError, ModelFileError
 from moe_edge.runtime.backends import Backend, allocate
 from moe_edge.runtime.int8_edges import Int8Edges
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import Signature
+from moe_edge.runtime.subgraphs import SubgraphRunner, open_subgraph
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Answers = dict[str, npt.NDArray[Any]]
+
 MAX_BATCH = 256
 """Rows of one invoke: more adds memory for activations and no speed."""
-_KEPT_BATCHES = 2
-"""Resized interpreters kept: whole batches, and the remainder of a table."""
 
 
 class FusedGraph:
-    """The interpreters of one file: one for single rows, never resized, and one for each batch size in use.
+    """The interpreters of one file: one for single rows, never resized, and one that is resized to each batch.
 
-    Not safe for concurrent use: the owner holds a lock.
+    Not safe for concurrent use: a pool lends it to one call at a time.
     """
 
-    def __init__(self, file: ModelFile, backend: Backend, signature: Signature, *, num_threads: int) -> None:
+    def __init__(
+        self, file: ModelFile, backend: Backend, signature: Signature, *, num_threads: int, xnnpack: bool
+    ) -> None:
         """Make the interpreter for single rows.
 
         Raises:
@@ -40,19 +42,24 @@ class FusedGraph:
         """
         self._file = file
         self._backend = backend
-        self._num_threads = num_threads
-        self._outputs = signature.outputs
-        self._input = signature.inputs["x"]
+        self._options = {"num_threads": num_threads, "xnnpack": xnnpack}
+        self._signature = signature
+        self._names = tuple(signature.outputs)
+        self._prediction = self._names.index("prediction")
         tensors = file.subgraphs[signature.subgraph].tensors
-        self._row_shape = tensors[self._input].shape[1:]
-        self._output_shapes = {name: tensors[index].shape[1:] for name, index in self._outputs.items()}
-        self._single: Any = self._interpreter()
-        allocate(backend, self._single)
-        integer = tensors[self._input].dtype == "int8"
-        self._edges = Int8Edges(self._single, self._input, self._outputs) if integer else None
-        self._batches: OrderedDict[int, Any] = OrderedDict()
+        self._output_shapes = {name: tensors[index].shape[1:] for name, index in signature.outputs.items()}
+        self._edges: Int8Edges | None = None
+        self._integer = tensors[signature.inputs["x"]].dtype == "int8"
+        self._single = self._open()
+        self._batch: SubgraphRunner | None = None
 
-    def run(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    def answer(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The prediction alone, float32 (n, K): the runtime's own memory, to be read or copied before the next call."""
+        if len(rows) == 1 and self._edges is None:
+            return self._single.run(rows)[self._prediction]
+        return self.run(rows)["prediction"]
+
+    def run(self, rows: npt.NDArray[np.float32]) -> Answers:
         """Answer rows.
 
         Args:
@@ -62,52 +69,30 @@ class FusedGraph:
             Name of each output -> float32 (n, ...), the caller's own copy.
         """
         if len(rows) == 1:
-            return self._invoke(self._single, rows)
-        if len(rows) <= MAX_BATCH:
-            return self._invoke(self._batch(len(rows)), rows) if len(rows) else self._nothing()
-        chunks = [self._answer_chunk(rows[start : start + MAX_BATCH]) for start in range(0, len(rows), MAX_BATCH)]
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._outputs}
+            return self._named([array.copy() for array in self._invoke(self._single, rows)])
+        total = len(rows)
+        dtype = np.int8 if self._integer else np.float32
+        answers = [np.empty((total, *shape), dtype=dtype) for shape in self._output_shapes.values()]
+        for start in range(0, total, MAX_BATCH):
+            chunk = rows[start : start + MAX_BATCH]
+            if self._batch is None:
+                self._batch = self._open()
+            for whole, array in zip(answers, self._invoke(self._batch, chunk), strict=True):
+                whole[start : start + len(chunk)] = array
+        return self._named(answers)
 
-    def close(self) -> None:
-        """Release the interpreters."""
-        self._single = None
-        self._batches.clear()
+    def _invoke(self, runner: SubgraphRunner, rows: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[Any]]:
+        return runner.run(rows if self._edges is None else self._edges.quantize(rows))
 
-    def _answer_chunk(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        return self._invoke(self._single if len(rows) == 1 else self._batch(len(rows)), rows)
+    def _named(self, arrays: list[npt.NDArray[Any]]) -> Answers:
+        answers = dict(zip(self._names, arrays, strict=True))
+        return answers if self._edges is None else dict(self._edges.dequantize(answers))
 
-    def _invoke(self, interpreter: Any, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        interpreter.set_tensor(self._input, rows if self._edges is None else self._edges.quantize(rows))
-        try:
-            interpreter.invoke()
-        except (RuntimeError, ValueError) as error:
-            raise BackendError(self._backend.refusal(error)) from error
-        # get_tensor copies.
-        answers = {name: interpreter.get_tensor(index) for name, index in self._outputs.items()}
-        for name, shape in self._output_shapes.items():
-            # What a tensor's entry says of its shape and what its operator writes are two things in a hostile file.
-            if answers[name].shape != (len(rows), *shape):
-                raise ModelFileError(
-                    f"{self._file.source}: expected {name!r} of shape {(len(rows), *shape)}, the graph gives "
-                    f"{answers[name].shape}; convert the model again"
-                )
-        return answers if self._edges is None else self._edges.dequantize(answers)
-
-    def _batch(self, size: int) -> Any:
-        """The interpreter for batches of ``size`` rows, made or remembered."""
-        if size in self._batches:
-            self._batches.move_to_end(size)
-            return self._batches[size]
-        interpreter = self._interpreter()
-        interpreter.resize_tensor_input(self._input, [size, *self._row_shape])
+    def _open(self) -> SubgraphRunner:
+        interpreter = self._backend.interpreter(self._file.loadable, **self._options)  # type: ignore[arg-type]
         allocate(self._backend, interpreter)
-        while len(self._batches) >= _KEPT_BATCHES:
-            self._batches.popitem(last=False)
-        self._batches[size] = interpreter
-        return interpreter
-
-    def _interpreter(self) -> Any:
-        return self._backend.interpreter(self._file.loadable, num_threads=self._num_threads)
-
-    def _nothing(self) -> dict[str, npt.NDArray[np.float32]]:
-        return {name: np.empty((0, *shape), dtype=np.float32) for name, shape in self._output_shapes.items()}
+        if self._integer and self._edges is None:
+            self._edges = Int8Edges(interpreter, self._signature.inputs["x"], self._signature.outputs)
+        return open_subgraph(
+            self._backend, interpreter, self._file, self._signature.name, inputs=("x",), outputs=self._names
+        )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FloatRows: TypeAlias = "npt.NDArray[np.float32]"
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 class InputRows:
     """Reads and checks rows for one model."""
@@ -29,6 +31,7 @@ class InputRows:
         self._schema = manifest.schema
         self._shape = tuple(manifest.input_shape)
         self._num_values = math.prod(self._shape)
+        self._one_row = ((1, *self._shape), self._shape)
         self._takes_missing = any(part.role is Role.PREPROCESS for part in manifest.parts)
         self._codes = [
             (index, column)
@@ -49,6 +52,17 @@ class InputRows:
         Raises:
             DataError: If the shape, the kind, or a value isn't what the model takes.
         """
+        if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.shape in self._one_row:
+            row = (
+                x.reshape(self._one_row[0])
+                if x.flags.c_contiguous
+                else np.ascontiguousarray(x).reshape(self._one_row[0])
+            )
+            # A search through the flags' bytes takes a third of the time of all().
+            if b"\0" not in np.isfinite(row).tobytes():
+                if self._codes:
+                    self._check_codes(row)
+                return row
         array = self._as_array(x)
         if array.shape == self._shape or (array.ndim == 1 and array.shape == (self._num_values,)):
             array = array[None]

@@ -6,8 +6,7 @@ Layer: device. Imports NumPy and ``moe_edge`` modules of the device side; the ru
 from __future__ import annotations
 
 import os
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,11 +15,16 @@ from moe_edge.manifest import Manifest
 from moe_edge.runtime.backends import AUTO, Backend, load_backend
 from moe_edge.runtime.fused_graph import FusedGraph
 from moe_edge.runtime.input_rows import InputRows
+from moe_edge.runtime.interpreter_pool import InterpreterPool
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.model_structure import Signature
+from moe_edge.runtime.modes import AUTO as AUTO_MODE
+from moe_edge.runtime.modes import DENSE, ROUTED, Request, plan_run, wants_xnnpack
 from moe_edge.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import numpy.typing as npt
 
     from moe_edge.runtime.explanation import Explanation
@@ -31,10 +35,24 @@ _MISCOMPUTED, _MISCOMPUTED_PER_CHANNEL = "w4", "dynamic_w8"
 error; 8-bit weights with one scale a channel, 4-bit weights always (0.28 and 0.80 of the classes are LiteRT's)."""
 
 
+class _Engine(Protocol):
+    """What answers rows: ``FusedGraph`` or ``RoutedGraph``."""
+
+    def answer(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The prediction alone, to be read or copied before the next call."""
+        ...
+
+    def run(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
+        """All that the model gives."""
+        ...
+
+
 class Predictor:
     """Answers rows with a mixture of experts.
 
-    Safe to share between threads: calls wait for each other. Arrays that come back are the caller's own.
+    Safe to share between threads: each call that runs at the same time has its own interpreter, up to the number of
+    cores; they share the mapped file. Not to be used in a forked child, which says so. Arrays that come back are the
+    caller's own. A file that is replaced while it is open keeps answering as it was.
 
     Example:
         >>> with Predictor("digits.tflite") as predictor:  # doctest: +SKIP
@@ -49,37 +67,73 @@ class Predictor:
         num_features: Values of one row.
         has_sigma: Whether ``predict_raw`` gives ``sigma``.
         backend: Name of the runtime: ``litert``, ``tflite-runtime`` or ``tensorflow``.
+        mode: What runs: ``dense`` or ``routed``.
+        xnnpack: Whether XNNPACK computes.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, *, backend: str = AUTO, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        backend: str = AUTO,
+        mode: str = AUTO_MODE,
+        mass: float | None = None,
+        top_k: int | None = None,
+        max_experts: int | None = None,
+        num_threads: int = 1,
+        xnnpack: bool | None = None,
+    ) -> None:
         """Open a file and check it.
 
         Args:
             model: Path of a .tflite written by ``moe-edge convert``, or its bytes.
             backend: The runtime, see ``moe_edge.runtime.backends``.
+            mode: ``dense`` runs the whole graph, ``routed`` the gate and then only the experts that a row needs.
+                ``auto`` takes the faster of the two that gives the trained model's answers: ``routed`` for a mixture
+                trained with a ``top_k`` where that saves enough (``moe_edge.runtime.modes``), else ``dense``. Giving
+                ``mass``, ``top_k`` or ``max_experts`` means ``routed``.
+            mass: Run experts, heaviest first, until their gate weights add up to this, in (0, 1]; what they count is
+                scaled to sum to 1. 1 runs all and gives the whole graph's answers. Default: as measured by convert.
+            top_k: Run so many experts for each row; by default as trained.
+            max_experts: With ``mass``: at most so many.
             num_threads: Threads that one call may use, at least 1.
+            xnnpack: Whether XNNPACK computes: faster, above all in batches, but it keeps a second copy of every
+                weight in memory. Without it weights stay mapped from the file and only those of experts that run
+                are read: for models larger than memory. By default it does for files up to 64 MiB.
 
         Raises:
-            ModelFileError: If the file is missing, damaged, or wasn't written by moe-edge.
+            ModelFileError: If the file is missing, damaged, wasn't written by moe-edge, or can't be routed.
             BackendError: If no runtime imports, or this one is known to answer this file wrongly.
-            ValueError: If ``num_threads`` < 1.
+            ValueError: If ``num_threads`` < 1, or the mode's options are out of range or contradict each other.
         """
         if num_threads < 1:
             raise ValueError(f"expected num_threads >= 1, got {num_threads}")
-        self._lock = Lock()
+        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts)
         self._file = ModelFile.open(model)
-        self._graph: FusedGraph | None = None
         try:
             self.manifest = _require_manifest(self._file)
             signature = _check_signature(self._file, self.manifest)
             chosen = load_backend(backend)
             _refuse_miscomputed(self.manifest, chosen)
-            self._graph = FusedGraph(self._file, chosen, signature, num_threads=num_threads)
+            plan = plan_run(request, self._file, self.manifest)
+            self.mode = ROUTED if plan.routed else DENSE
+            self.xnnpack = wants_xnnpack(self._file, xnnpack)
+
+            def make() -> _Engine:
+                options: dict[str, Any] = {"num_threads": num_threads, "xnnpack": self.xnnpack}
+                if not plan.routed:
+                    return FusedGraph(self._file, chosen, signature, **options)
+                from moe_edge.runtime.routed_graph import RoutedGraph
+
+                return RoutedGraph(self._file, chosen, plan, num_experts=self.num_experts, **options)
+
+            self._pool = InterpreterPool[_Engine](make)
         except BaseException:
             self._file.close()
             raise
         self.backend = chosen.name
         self._input = InputRows(self.manifest)
+        self._classifies = self.manifest.task is Task.CLASSIFICATION
         self._labels = np.asarray(self.manifest.schema.labels, dtype=np.str_)
 
     @property
@@ -119,10 +173,14 @@ class Predictor:
         Raises:
             DataError: If ``x`` isn't what the model takes.
         """
-        prediction = self.predict_raw(x)["prediction"]
-        if self.task is Task.REGRESSION:
-            return prediction
-        labels: npt.NDArray[np.str_] = self._labels[prediction.argmax(axis=1)]
+        if not self._classifies:
+            return self._answer(x)
+        rows = self._input.read(x)
+        engine = self._pool.take()
+        try:
+            labels: npt.NDArray[np.str_] = self._labels[engine.answer(rows).argmax(axis=1)]
+        finally:
+            self._pool.give(engine)
         return labels
 
     def predict_proba(self, x: Any) -> npt.NDArray[np.float32]:
@@ -134,14 +192,14 @@ class Predictor:
         Raises:
             DataError: If ``x`` isn't what the model takes, or the model is a regression.
         """
-        if self.task is Task.REGRESSION:
+        if not self._classifies:
             raise DataError(
                 "expected a classification model, got a regression, which has no probabilities; "
                 "use predict, or predict_raw for its sigma"
             )
-        return self.predict_raw(x)["prediction"]
+        return self._answer(x)
 
-    def predict_raw(self, x: Any) -> dict[str, npt.NDArray[np.float32]]:
+    def predict_raw(self, x: Any) -> dict[str, npt.NDArray[Any]]:
         """The graph's own outputs.
 
         Args:
@@ -151,15 +209,17 @@ class Predictor:
 
         Returns:
             ``prediction`` (n, K), ``routing_weights`` (n, E) and, for Gaussian experts, ``sigma`` (n, K); float32.
+            Routed also ``experts_run``, int (n,), and the routing weights are those that counted.
 
         Raises:
             DataError: If ``x`` isn't what the model takes.
         """
         rows = self._input.read(x)
-        with self._lock:
-            if self._graph is None:
-                raise BackendError("expected an open predictor, got one that was closed; make a new Predictor")
-            return self._graph.run(rows)
+        engine = self._pool.take()
+        try:
+            return engine.run(rows)
+        finally:
+            self._pool.give(engine)
 
     def explain(self, x: Any) -> Explanation:
         """Answer rows and say which experts gave the answers.
@@ -171,7 +231,7 @@ class Predictor:
 
         raw = self.predict_raw(x)
         prediction = raw["prediction"]
-        classifies = self.task is Task.CLASSIFICATION
+        classifies = self._classifies
         return Explanation(
             task=self.task,
             class_labels=self.labels,
@@ -181,15 +241,55 @@ class Predictor:
             probabilities=prediction if classifies else None,
             sigma=raw.get("sigma"),
             routing_weights=raw["routing_weights"],
+            experts_run=raw.get("experts_run"),
         )
+
+    def stream(self, samples: Iterable[Any], *, hop: int | None = None) -> Iterator[Explanation]:
+        """Answer a stream of sensor samples, window by window.
+
+        Args:
+            samples: Numbers, or one number for each channel, oldest first; may be endless.
+            hop: Samples from one answer to the next; by default a whole window.
+
+        Yields:
+            The answer to each full window, an explanation of one row; see ``moe_edge.runtime.stream``.
+
+        Raises:
+            DataError: If samples aren't what the model takes.
+            ValueError: If ``hop`` < 1.
+        """
+        from moe_edge.runtime.stream import slide_windows
+
+        windows = slide_windows(samples, input_shape=tuple(self.manifest.input_shape), hop=hop)
+        return (self.explain(window) for window in windows)
+
+    def warmup(self, batch_size: int = 1) -> None:
+        """Run rows of zeros, so that the first real call doesn't wait for memory to be allocated.
+
+        Args:
+            batch_size: Rows of the calls to come, at least 1.
+
+        Raises:
+            ValueError: If ``batch_size`` < 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+        self.predict_raw(np.zeros((batch_size, *self.manifest.input_shape), dtype=np.float32))
 
     def close(self) -> None:
         """Release the interpreters and the file; a second call does nothing."""
-        with self._lock:
-            if self._graph is not None:
-                self._graph.close()
-                self._graph = None
-            self._file.close()
+        self._pool.close()
+        self._file.close()
+
+    def _answer(self, x: Any) -> npt.NDArray[np.float32]:
+        """The prediction alone, which spares copying the rest; the caller's own."""
+        rows = self._input.read(x)
+        engine = self._pool.take()
+        try:
+            prediction: npt.NDArray[np.float32] = engine.answer(rows).copy()
+        finally:
+            self._pool.give(engine)
+        return prediction
 
     def __enter__(self) -> Predictor:
         return self

@@ -155,3 +155,25 @@ def test_a_reader_that_stops_early(mixture_file, tmp_path):
         errors = process.stderr.read()
         assert process.wait(60) == 0
     assert "Error" not in errors and "Traceback" not in errors and "Exception ignored" not in errors
+
+
+def test_experts_run_as_asked_and_are_counted(mixture_file, tmp_path):
+    table = tmp_path / "x.npy"
+    np.save(table, np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32))
+    model = str(mixture_file("plain"))
+
+    def answers(*options: str) -> list[dict]:
+        result = CliRunner().invoke(main, ["predict", model, str(table), "--explain", "--json", *options])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["rows"]
+
+    assert [row["experts_run"] for row in answers("--top-k", "2")] == [2] * 6
+    assert {row["experts_run"] for row in answers("--mass", "0.9", "--max-experts", "3")} <= {1, 2, 3}
+    dense, whole = answers(), answers("--mode", "routed", "--mass", "1")
+    assert "experts_run" not in dense[0]
+    assert [{**row, "experts_run": 4} for row in dense] == whole
+    for options, message in ((("--mass", "0"), "mass"), (("--mode", "dense", "--top-k", "1"), "in mode dense")):
+        result = CliRunner().invoke(main, ["predict", model, str(table), *options])
+        assert result.exit_code == 2 and message in result.stderr
+    result = CliRunner().invoke(main, ["predict", model, str(table), "--mode", "routed"])
+    assert result.exit_code == 1 and "mass=0.99 or top_k=2" in result.stderr
