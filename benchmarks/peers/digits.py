@@ -38,8 +38,6 @@ def train_digits(folder: Path, *, seed: int = 0) -> Digits:
     from moe_edge.training.keras_setup import load_keras
 
     load_keras()
-    from moe_edge_converters.sources.extraction import extract_mixture
-
     from moe_edge.training import save_model, split_dataset, train_mixture
     from moe_edge.training.examples import digits_dataset
     from moe_edge_converters import Scheme, convert
@@ -52,6 +50,8 @@ def train_digits(folder: Path, *, seed: int = 0) -> Digits:
     keras, tflite, train = folder / "digits.keras", folder / "digits.tflite", folder / "digits-train.npz"
     save_model(result.model, keras, schema=result.schema, mixture_config=config, training_config=training, split=split)
     convert(result.model, tflite, scheme=Scheme.FLOAT32, schema=result.schema, calibration=x[split.train])
+    from moe_edge_converters.sources.extraction import extract_mixture
+
     seen = np.concatenate([split.train, split.validation])
     np.savez(train, x=x[seen], y=y[seen])
     return Digits(keras, tflite, train, x[split.test], y[split.test], extract_mixture(result.model))
