@@ -51,6 +51,7 @@ def train_digits(folder: Path, *, seed: int = 0) -> Digits:
     keras, tflite, train = folder / "digits.keras", folder / "digits.tflite", folder / "digits-train.npz"
     save_model(result.model, keras, schema=result.schema, mixture_config=config, training_config=training, split=split)
     convert(result.model, tflite, scheme=Scheme.FLOAT32, schema=result.schema, calibration=x[split.train])
+
     seen = np.concatenate([split.train, split.validation])
     np.savez(train, x=x[seen], y=y[seen])
     return Digits(keras, tflite, train, x[split.test], y[split.test], extract_mixture(result.model))

@@ -54,6 +54,20 @@ def find_form(combine: SubgraphRunner, *, num_experts: int, num_values: int, num
     return MixingForm.OTHER
 
 
+_CEILING = np.array(60.0, dtype=np.float32)
+"""exp of more than 88 overflows float32; of this neither it nor a sum of many does."""
+
+
+class _Buffers:
+    """Room for the answers of a number of experts, and views into it."""
+
+    def __init__(self, count: int, num_values: int) -> None:
+        self.values: Floats = np.empty((count, num_values), dtype=np.float32)
+        self.rows = list(self.values)
+        self.factors: Floats = np.empty((1, count), dtype=np.float32)
+        self.factor = self.factors[0]
+
+
 class FewExperts:
     """Mixes the answers of a few experts in NumPy. Not safe for concurrent use."""
 
@@ -61,7 +75,7 @@ class FewExperts:
         """Prepare for ``SUM`` or ``SOFTMAX``."""
         self._softmax = form is MixingForm.SOFTMAX
         self._ones = np.ones(num_values, dtype=np.float32)
-        self._buffers: dict[int, tuple[Floats, Floats]] = {}
+        self._buffers: dict[int, _Buffers] = {}
 
     def mix_row(self, answers: Sequence[npt.NDArray[Any]], shares: list[float]) -> Floats:
         """Mix one row.
@@ -73,27 +87,24 @@ class FewExperts:
         Returns:
             float32 (1, V).
         """
-        count = len(answers)
-        if count not in self._buffers:
-            shape = (count, len(self._ones))
-            self._buffers[count] = (np.empty(shape, dtype=np.float32), np.empty((1, count), dtype=np.float32))
-        values, factors = self._buffers[count]
-        for index, answer in enumerate(answers):
-            values[index] = answer[0]
-        factor = factors[0]
-        if not self._softmax:
+        buffers = self._buffers.get(len(answers))
+        if buffers is None:
+            buffers = self._buffers[len(answers)] = _Buffers(len(answers), len(self._ones))
+        values, factor = buffers.values, buffers.factor
+        for index, row in enumerate(buffers.rows):
+            row[:] = answers[index][0]
+        if self._softmax:
+            # No maximum is subtracted, which would cost a third of it all: sums tell whether that was needed.
+            np.minimum(values, _CEILING, out=values)
+            np.exp(values, out=values)
+            sums = values.dot(self._ones).tolist()
+            if not (min(sums) > 1e-20 and max(sums) < 1e26):
+                return self._mix_far_apart(answers, shares)
+            for index, total in enumerate(sums):
+                factor[index] = shares[index] / total
+        else:
             factor[:] = shares
-            summed: Floats = factors.dot(values)
-            return summed
-        # One maximum for all experts is the cheaper, and exact while no expert lies so far below it that it vanishes.
-        np.subtract(values, values.item(values.argmax()), out=values)
-        np.exp(values, out=values)
-        sums = values.dot(self._ones).tolist()
-        if min(sums) < 1e-20:
-            return self._mix_far_apart(answers, shares)
-        for index, (share, total) in enumerate(zip(shares, sums, strict=True)):
-            factor[index] = share / total
-        mixed: Floats = factors.dot(values)
+        mixed: Floats = buffers.factors.dot(values)
         return mixed
 
     def mix_rows(self, answers: Floats, pairs: Pairs) -> Floats:
@@ -107,7 +118,8 @@ class FewExperts:
             float32 (n, V).
         """
         if self._softmax:
-            answers -= answers.max(axis=1, keepdims=True)
+            with np.errstate(invalid="ignore"):
+                answers -= answers.max(axis=1, keepdims=True)
             np.exp(answers, out=answers)
             answers *= (pairs.shares / answers.sum(axis=1))[:, None]
         else:
@@ -121,7 +133,8 @@ class FewExperts:
 
     def _mix_far_apart(self, answers: Sequence[npt.NDArray[Any]], shares: list[float]) -> Floats:
         values = np.concatenate(answers)
-        values = np.exp(values - values.max(axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # infinite answers give no number, as in the graph
+            values = np.exp(values - values.max(axis=1, keepdims=True))
         factors = np.asarray(shares, dtype=np.float32) / values.sum(axis=1)
         mixed: Floats = (factors[None] @ values).astype(np.float32)
         return mixed

@@ -110,8 +110,13 @@ class _StructureReader:
             if max(code[0], code[3]) == CUSTOM_OPERATOR and not code[1]:
                 raise FlatbufferError("a custom operator has no name")
         head = self._place_buffers()
-        subgraphs = [self._subgraph(row, f"subgraph {index}") for index, row in enumerate(self._subgraphs)]
-        self._check_control_flow()
+        subgraphs, calls = [], []
+        for index, row in enumerate(self._subgraphs):
+            subgraphs.append(self._subgraph(row, f"subgraph {index}"))
+            calls.append([callee for operator in row[3] for callee in self._callees(operator)])
+            # Rows of many experts take more memory than all that is kept of them.
+            self._subgraphs[index] = None
+        self._check_control_flow(calls)
         return ModelStructure(
             signatures=self._read_signatures(subgraphs),
             subgraphs=tuple(subgraphs),
@@ -237,9 +242,8 @@ class _StructureReader:
             if not written[index]:
                 raise FlatbufferError(f"{where}: nothing writes output tensor {index}")
 
-    def _check_control_flow(self) -> None:
+    def _check_control_flow(self, calls: list[list[int]]) -> None:
         """Subgraphs that operators call exist, never call themselves, and multiply to a bounded number of runs."""
-        calls = [[callee for operator in row[3] for callee in self._callees(operator)] for row in self._subgraphs]
         runs: dict[int, int] = {}
         for root in range(len(calls)):
             stack = [(root, iter(calls[root]))]

@@ -6,8 +6,8 @@ import pytest
 from moe_edge import Predictor
 from moe_edge.errors import ConversionError
 from moe_edge_converters.conversion import ConversionOptions, convert_spec, probe_rows
+from moe_edge_converters.options import parse_scheme
 from moe_edge_converters.routed_mass import MASSES, MassPoint, measure_masses, smallest_mass
-from moe_edge_converters.schemes.scheme import Scheme
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_conversion_stores_the_mass_and_the_predictor_takes_it(tmp_path, answere
         tmp_path / "dense.tflite",
         reference=None,
         rows=probe_rows(spec),
-        options=ConversionOptions(scheme=Scheme.FLOAT32),
+        options=ConversionOptions(scheme=parse_scheme("float32")),
     )
     assert dense.manifest.mass is None
     with Predictor(dense.path) as predictor:
@@ -87,7 +87,7 @@ def test_conversion_stores_the_mass_and_the_predictor_takes_it(tmp_path, answere
         tmp_path / "m.tflite",
         reference=None,
         rows=probe_rows(spec),
-        options=ConversionOptions(scheme=Scheme.FLOAT32),
+        options=ConversionOptions(scheme=parse_scheme("float32")),
         validation=(rows, target),
     )
     record = result.manifest.extras["mass"]

@@ -179,14 +179,14 @@ def test_without_the_native_methods_the_public_runner_answers_alike(mixture_file
 
 def _convert(spec, path, **options):
     from moe_edge_converters.conversion import ConversionOptions, convert_spec, probe_rows
-    from moe_edge_converters.schemes.scheme import Scheme
+    from moe_edge_converters.options import parse_scheme
 
     convert_spec(
         spec,
         path,
         reference=None,
         rows=probe_rows(spec),
-        options=ConversionOptions(scheme=Scheme.FLOAT32, **options),
+        options=ConversionOptions(scheme=parse_scheme("float32"), **options),
     )
     return path
 

@@ -160,7 +160,7 @@ def _batched(graph: _Graph, features: str, experts: list[DenseNetwork]) -> str:
     wide = _dense(
         graph, features, np.concatenate([f.kernel for f in first], axis=1), np.concatenate([f.bias for f in first])
     )
-    wide = _stacked(graph, _activate(graph, wide, first[0].activation), len(experts), first[0].bias.size)
+    wide = _activate(graph, _stacked(graph, wide, len(experts), first[0].bias.size), first[0].activation)
     along = graph.add("Transpose", [wide], perm=[1, 0, 2])
     for depth in range(1, len(experts[0].layers)):
         layers = [expert.layers[depth] for expert in experts]
