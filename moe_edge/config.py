@@ -1,27 +1,20 @@
 """What a mixture is and how it is trained, as strict, frozen configuration objects.
 
 A config that exists is valid; unknown keys in JSON are errors (``moe_edge.strict``).
-Layer: shared. Imports the standard library and ``moe_edge.task``.
+Layer: shared. Imports the standard library, ``moe_edge.task`` and ``moe_edge.training_config``.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 from moe_edge.task import Combine as Combine  # noqa: PLC0414 - re-exported for type checkers
 from moe_edge.task import Task as Task  # noqa: PLC0414 - re-exported for type checkers
-
-
-class Recipe(str, enum.Enum):
-    """How the mixture is trained.
-
-    ``competitive``: half mixture cross-entropy, half expected cross-entropy, load balancing, label smoothing, best
-    epoch on validation rows. ``classical``: sparse categorical cross-entropy of the sum, 10 epochs, batch 32.
-    """
-
-    COMPETITIVE = "competitive"
-    CLASSICAL = "classical"
+from moe_edge.training_config import PiecesConfig as PiecesConfig  # noqa: PLC0414
+from moe_edge.training_config import Recipe as Recipe  # noqa: PLC0414
+from moe_edge.training_config import Strategy as Strategy  # noqa: PLC0414
+from moe_edge.training_config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
 
 ACTIVATIONS = ("relu", "relu6", "tanh", "sigmoid", "linear")
@@ -37,18 +30,46 @@ def _check_network(hidden: tuple[int, ...], activation: str, owner: str) -> None
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
-    """One expert: a dense stack, ``hidden`` units a layer, then the output layer.
+    """One expert, or all of them where they are alike.
 
     Attributes:
-        hidden: Units of each hidden layer, each at least 1.
+        kind: ``dense``, ``conv1d``, ``random_forest``, ...: a name of ``moe_edge.training.kinds.registry``.
+        hidden: Units of each hidden layer, each at least 1, for kinds that have hidden layers.
         activation: Activation of the hidden layers.
+        options: The kind's own options, such as ``max_depth``.
     """
 
+    kind: str = "dense"
     hidden: tuple[int, ...] = (64, 32)
     activation: str = "relu"
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_network(self.hidden, self.activation, "expert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkConfig:
+    """What gate and experts share: computed once, in routed runs too.
+
+    Attributes:
+        kind: A neural kind of expert.
+        units: Features that it gives, at least 1.
+        hidden: Units of each hidden layer.
+        activation: Activation of all its layers, the last included.
+        options: The kind's own options.
+    """
+
+    kind: str = "dense"
+    units: int = 32
+    hidden: tuple[int, ...] = ()
+    activation: str = "relu"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.units < 1:
+            raise ValueError(f"expected trunk units of at least 1, got {self.units}")
+        _check_network(self.hidden, self.activation, "trunk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +78,44 @@ class GateConfig:
 
     Attributes:
         num_experts: Experts in the mixture, at least 2.
+        kind: ``dense``, ``gaussian``, ``hierarchical``, ``decision_tree``, ...: a name of
+            ``moe_edge.training.kinds.registry``.
         hidden: Units of each hidden layer of the gate.
         activation: Activation of the hidden layers.
+        options: The kind's own options.
+        features: Columns that the gate sees; empty for all.
+        top_k: Experts that count for each row, their weights renormalised; None for all. 1 is a hard choice.
         load_balancing_coef: Weight of the load-balancing loss; 0 turns it off, None means
             ``0.1 * max(1, num_experts / 8)``.
+        entropy_coef: Weight of the mean entropy of a row's weights, ramped up from 0: fewer experts run at a mass.
+        z_loss_coef: Weight of the mean squared logarithm of the gate's normaliser (ST-MoE): bounds the logits.
+        temperature: Divides the gate's logits; below 1 it sharpens.
     """
 
     num_experts: int = 5
+    kind: str = "dense"
     hidden: tuple[int, ...] = (32,)
     activation: str = "relu"
+    options: dict[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    top_k: int | None = None
     load_balancing_coef: float | None = None
+    entropy_coef: float = 0.0
+    z_loss_coef: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.num_experts < 2:
             raise ValueError(f"expected num_experts >= 2, got {self.num_experts}")
         if self.load_balancing_coef is not None and not 0 <= self.load_balancing_coef < float("inf"):
             raise ValueError(f"expected load_balancing_coef >= 0, got {self.load_balancing_coef}")
+        for name in ("entropy_coef", "z_loss_coef"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"expected {name} >= 0, got {getattr(self, name)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"expected temperature > 0, got {self.temperature}")
+        if self.top_k is not None and not 1 <= self.top_k <= self.num_experts:
+            raise ValueError(f"expected top_k in [1, {self.num_experts}], got {self.top_k}")
         _check_network(self.hidden, self.activation, "gate")
 
     @property
@@ -85,11 +128,22 @@ class GateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
-    """The whole mixture: experts, gate, and how their answers are combined."""
+    """The whole mixture: experts, gate, and how their answers are combined.
+
+    Attributes:
+        task: Classification or regression.
+        combine: How answers are mixed.
+        expert: Every expert, where they are alike.
+        experts: One for each expert, where they differ; empty when all are ``expert``.
+        trunk: What gate and experts share, or None.
+        gate: The gating network.
+    """
 
     task: Task = Task.CLASSIFICATION
     combine: Combine = Combine.PROBABILITIES
     expert: ExpertConfig = field(default_factory=ExpertConfig)
+    experts: tuple[ExpertConfig, ...] = ()
+    trunk: TrunkConfig | None = None
     gate: GateConfig = field(default_factory=GateConfig)
 
     def __post_init__(self) -> None:
@@ -100,52 +154,14 @@ class MixtureConfig:
         if self.combine not in allowed:
             expected = " or ".join(combine.value for combine in allowed)
             raise ValueError(f"expected combine={expected} for {self.task.value}, got {self.combine.value}")
+        if self.experts and len(self.experts) != self.gate.num_experts:
+            raise ValueError(
+                f"expected as many experts as the gate's num_experts={self.gate.num_experts}, got {len(self.experts)}"
+            )
+        if self.gate.top_k is not None and not self.combine.routable:
+            raise ValueError(f"expected no top_k with combine={self.combine.value}: few experts can't stand for all")
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How the mixture is trained.
-
-    Attributes:
-        recipe: The loss and the schedule.
-        epochs: Most epochs to train, at least 1.
-        batch_size: Rows a step, at least 1.
-        learning_rate: Adam's step size at the start.
-        label_smoothing: Share of the label spread over all classes, in [0, 1).
-        competitive_weight: Weight of the expected cross-entropy ``sum(g * CE)`` against the mixture's, in [0, 1].
-        patience: Epochs without a better validation loss before training stops.
-        seed: Seed of the split, the initialisation and the order of rows.
-    """
-
-    recipe: Recipe = Recipe.COMPETITIVE
-    epochs: int = 100
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    label_smoothing: float = 0.1
-    competitive_weight: float = 0.5
-    patience: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"expected learning_rate > 0, got {self.learning_rate}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"expected 0 <= label_smoothing < 1, got {self.label_smoothing}")
-        if not 0 <= self.competitive_weight <= 1:
-            raise ValueError(f"expected 0 <= competitive_weight <= 1, got {self.competitive_weight}")
-
-    @classmethod
-    def classical(cls, *, seed: int = 0) -> TrainingConfig:
-        """The classical guide's own recipe: plain cross-entropy, adam, 10 epochs, batch 32."""
-        return cls(
-            recipe=Recipe.CLASSICAL,
-            epochs=10,
-            batch_size=32,
-            learning_rate=1e-3,
-            label_smoothing=0.0,
-            competitive_weight=0.0,
-            seed=seed,
-        )
+    @property
+    def all_experts(self) -> tuple[ExpertConfig, ...]:
+        """One configuration for each expert."""
+        return self.experts or (self.expert,) * self.gate.num_experts

@@ -1,0 +1,1 @@
+"""Kinds of experts and gates: one small class each; ``registry`` finds them by name."""
