@@ -16,7 +16,6 @@ from moe_edge.training_config import Recipe as Recipe  # noqa: PLC0414
 from moe_edge.training_config import Strategy as Strategy  # noqa: PLC0414
 from moe_edge.training_config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
-
 ACTIVATIONS = ("relu", "relu6", "tanh", "sigmoid", "linear")
 """Hidden activations that the stacked experts offer; any other comes with a user-given expert model."""
 
