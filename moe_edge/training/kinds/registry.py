@@ -32,6 +32,9 @@ EXPERTS: Mapping[str, str] = {
 }
 """Names of expert kinds, with the module of this folder and the class."""
 
+NEURAL_EXPERTS = ("dense", "linear", "conv1d", "conv2d", "gru", "lstm", "keras")
+"""Kinds of experts that learn by backpropagation; a trunk is one of them."""
+
 GATES: Mapping[str, str] = {
     "dense": "gates:DenseGate",
     "linear": "gates:LinearGate",

@@ -9,7 +9,7 @@ import keras
 
 from moe_edge.config import Combine, Task, TrunkConfig
 from moe_edge.training.kinds.kind import ExpertJob, NeuralExpert
-from moe_edge.training.kinds.registry import EXPERTS, expert_kind
+from moe_edge.training.kinds.registry import NEURAL_EXPERTS, expert_kind
 
 NAME = "trunk"
 """What the mixture's sub-model is called; the converters go by it."""
@@ -33,7 +33,7 @@ def build_trunk(config: TrunkConfig, input_shape: tuple[int, ...], *, seed: int 
     if not isinstance(kind, NeuralExpert):
         raise ValueError(
             f"expected a trunk of a neural kind, which learns together with gate and experts, got {config.kind!r}; "
-            f"try {', '.join(name for name in EXPERTS if name in NEURAL)}"
+            f"take one of {', '.join(NEURAL_EXPERTS)}"
         )
     job = ExpertJob(
         input_shape=input_shape,
@@ -51,7 +51,3 @@ def build_trunk(config: TrunkConfig, input_shape: tuple[int, ...], *, seed: int 
         return keras.Model(network.inputs, network.outputs, name=NAME)
     features = keras.layers.Activation(config.activation)(network.outputs[0])
     return keras.Model(network.inputs, features, name=NAME)
-
-
-NEURAL = ("dense", "linear", "conv1d", "conv2d", "gru", "lstm", "keras")
-"""Kinds that learn by backpropagation."""
