@@ -18,7 +18,7 @@ from moe_edge._version import __version__
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
-from moe_edge_converters.assembly import choose_layout, writes_routed
+from moe_edge_converters.assembly import choose_layout, expert_schemes, gate_scheme, writes_routed
 from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, expert_signature
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.calibration import Coverage
@@ -94,8 +94,8 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
     if spec.trunk is not None:
         parts.append(Part(id="trunk", role=Role.TRUNK))
-    parts.append(Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=signature(GATE)))
-    for index, scheme in enumerate(options.schemes_of(spec.num_experts)):
+    parts.append(Part(id=GATE, role=Role.GATE, scheme=gate_scheme(spec, options).value, signature=signature(GATE)))
+    for index, scheme in enumerate(expert_schemes(spec, options)):
         name = expert_signature(index)
         parts.append(Part(id=name, role=Role.EXPERT, scheme=scheme.value, signature=signature(name)))
     parts.append(Part(id=COMBINE, role=Role.COMBINE, signature=signature(COMBINE)))

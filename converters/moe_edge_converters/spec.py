@@ -88,14 +88,21 @@ class GraphNetwork:
         model: The bytes of a .tflite with one subgraph, one input and one output.
         num_outputs: Values that the network answers with.
         ends_in_softmax: Whether its last operator is a softmax.
+        float_only: Whether it stays float32 in every scheme: decision trees, whose thresholds may not move.
     """
 
     model: bytes
     num_outputs: int
     ends_in_softmax: bool = False
+    float_only: bool = False
 
 
 Network = DenseNetwork | GraphNetwork
+
+
+def is_float_only(network: Network) -> bool:
+    """Whether a network stays float32 in every scheme."""
+    return isinstance(network, GraphNetwork) and network.float_only
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
