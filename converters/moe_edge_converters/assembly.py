@@ -157,8 +157,7 @@ def expert_schemes(spec: MixtureSpec, options: ConversionOptions) -> list[Scheme
     """Each expert's scheme: the one asked for, but float32 where an expert may have no other."""
     asked = options.schemes_of(spec.num_experts)
     return [
-        Scheme.FLOAT32 if is_float_only(expert) else scheme
-        for expert, scheme in zip(spec.experts, asked, strict=True)
+        Scheme.FLOAT32 if is_float_only(expert) else scheme for expert, scheme in zip(spec.experts, asked, strict=True)
     ]
 
 

@@ -38,7 +38,10 @@ _LINEAR = ("LinearRegression", "Ridge", "Lasso", "ElasticNet", "LogisticRegressi
 _NEAREST = {
     "Neighbors": ("keeps every training row", "random_forest (RandomForestClassifier, RandomForestRegressor)"),
     "GaussianProcess": ("keeps every training row", "hist_gradient_boosting (HistGradientBoostingRegressor)"),
-    "SV": ("keeps its support vectors", "logistic_regression (LogisticRegression), or random_forest for curved borders"),
+    "SV": (
+        "keeps its support vectors",
+        "logistic_regression (LogisticRegression), or random_forest for curved borders",
+    ),
     "Pipeline": ("holds several steps", "the pipeline's last estimator, fitted to the rows as the earlier steps leave"),
     "MLP": ("is a neural network", "dense (a Keras model)"),
 }
@@ -136,9 +139,7 @@ def regression_trees(sums: TreeSums, input_dim: int) -> keras.Model:
     return _packed(sums, input_dim, answer)
 
 
-def gaussian_trees(
-    sums: TreeSums, input_dim: int, log_sigma: npt.NDArray[np.float64]
-) -> keras.Model:
+def gaussian_trees(sums: TreeSums, input_dim: int, log_sigma: npt.NDArray[np.float64]) -> keras.Model:
     """A model of trees that answers with K means, then K constant logarithms of sigma."""
     size = len(log_sigma)
     answer = TreeAnswer(
@@ -198,7 +199,11 @@ def _class_columns(
     else:
         columns = np.asarray(classes)
     size = len(known) if num_outputs is None else num_outputs
-    if len(columns) != len(known) or len(set(columns.tolist())) != len(columns) or not np.isin(columns, range(size)).all():
+    if (
+        len(columns) != len(known)
+        or len(set(columns.tolist())) != len(columns)
+        or not np.isin(columns, range(size)).all()
+    ):
         raise ValueError(
             f"expected a class from 0 to {size - 1} for each of the {len(known)} columns of "
             f"{type(estimator).__name__}, got {columns.tolist()}; give num_outputs and classes"

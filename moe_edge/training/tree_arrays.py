@@ -88,7 +88,8 @@ def round_thresholds(thresholds: npt.NDArray[np.float64]) -> Floats:
     with np.errstate(over="ignore"):  # the next after the largest number is infinity, as it should
         rounded = np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
     small = np.abs(rounded) < _SMALLEST
-    return np.where(small, np.where(rounded < 0, -_SMALLEST, np.float32(0)), rounded).astype(np.float32)
+    normal: Floats = np.where(small, np.where(rounded < 0, -_SMALLEST, np.float32(0)), rounded).astype(np.float32)
+    return normal
 
 
 def next_above(thresholds: Floats) -> Floats:
@@ -145,7 +146,7 @@ def pack_trees(trees: Sequence[Tree], num_features: int) -> TreeArrays:
 
 
 def _levels(tree: Tree) -> npt.NDArray[np.int64]:
-    """Each node's distance from the root; parents come before their children or not."""
+    """Each node's distance from the root."""
     level = np.zeros(len(tree.feature), np.int64)
     nodes = np.array([0])
     while len(nodes):
@@ -161,8 +162,8 @@ def _number_nodes(
 ) -> list[npt.NDArray[np.int64]]:
     """Give every node a place, children side by side.
 
-    First what is no leaf, last the leaves of the deepest level: neither answers for inner nodes nor steps for the last
-    leaves are stored, but for few.
+    First what is no leaf, last the leaves of the deepest level: so answers are stored for few inner nodes, and no
+    steps for the leaves that end every walk.
     """
     groups: list[list[tuple[int, int, int]]] = [[] for _ in range(6)]
     for number, (tree, level) in enumerate(zip(trees, levels, strict=True)):

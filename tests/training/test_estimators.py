@@ -120,7 +120,7 @@ def test_rounded_threshold_sends_every_float32_the_same_way(threshold, value):
     with np.errstate(over="ignore"):
         beside = np.nextafter(rounded, np.float32([np.inf, -np.inf]))
     for x in np.array([value, rounded[0], *beside], np.float32):
-        if abs(x) < tiny and x != 0 or np.isinf(x):
+        if (abs(x) < tiny and x != 0) or np.isinf(x):
             continue
         assert (x <= rounded[0]) == (float(x) <= threshold)
         assert (-x > -next_above(rounded)[0]) == (float(x) <= threshold)

@@ -218,7 +218,9 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
         and list(last.outputs) == list(graph.outputs)
         and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
     )
-    return GraphNetwork(model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax), float_only=_holds_trees(piece))
+    return GraphNetwork(
+        model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax), float_only=_holds_trees(piece)
+    )
 
 
 def _sizes(piece: Any) -> Iterator[int]:

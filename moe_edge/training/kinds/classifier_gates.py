@@ -26,9 +26,7 @@ from moe_edge.training.kinds.tree_estimators import (
 from moe_edge.training.kinds.weighted_rows import NEGLIGIBLE
 
 
-def repeated_rows(
-    job: GateJob, x: Floats, responsibilities: Weights
-) -> tuple[Floats, npt.NDArray[np.int64], Weights]:
+def repeated_rows(job: GateJob, x: Floats, responsibilities: Weights) -> tuple[Floats, npt.NDArray[np.int64], Weights]:
     """Each row once for every expert that is responsible for some of it: rows, the experts' numbers, weights.
 
     Raises:
@@ -66,7 +64,9 @@ class TreeGate(FittedGate):
     def fit(self, job: GateJob, x: Floats, responsibilities: Weights) -> keras.Model:
         """Fit; errors as of ``repeated_rows``."""
         rows, experts, weights = repeated_rows(job, x, responsibilities)
-        return self.expert().fit_classifier(rows, experts, weights, job.num_experts, job.seed, job.options)
+        return self.expert().fit_classifier(
+            rows, experts, weights, num_classes=job.num_experts, seed=job.seed, options=job.options
+        )
 
 
 class DecisionTreeGate(TreeGate):

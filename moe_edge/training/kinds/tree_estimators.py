@@ -44,15 +44,21 @@ class TreeExpert(FittedExpert):
         """Fit; errors as of ``weighty_rows``."""
         x, y, weights = weighty_rows(self.name, job, x, y, weights)
         if job.task is Task.CLASSIFICATION:
-            return self.fit_classifier(x, y, weights, job.num_outputs, job.seed, job.options)
+            return self.fit_classifier(x, y, weights, num_classes=job.num_outputs, seed=job.seed, options=job.options)
         chosen = self._chosen(job.options)
         y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         columns = [y[:, [index]] for index in range(y.shape[1])] if self.one_output else [y]
         estimators = [
-            self.estimator(classifies=False, seed=job.seed, options=chosen).fit(x, as_targets(part), sample_weight=weights)
+            self.estimator(classifies=False, seed=job.seed, options=chosen).fit(
+                x, as_targets(part), sample_weight=weights
+            )
             for part in columns
         ]
-        sums = read_trees(estimators[0]) if len(estimators) == 1 else side_by_side([read_trees(each) for each in estimators])
+        sums = (
+            read_trees(estimators[0])
+            if len(estimators) == 1
+            else side_by_side([read_trees(each) for each in estimators])
+        )
         predicted = np.column_stack([each.predict(x) for each in estimators])
         return self._regression(sums, x.shape[1], job, log_sigmas(predicted, y, weights))
 
@@ -61,6 +67,7 @@ class TreeExpert(FittedExpert):
         x: Floats,
         y: npt.NDArray[Any],
         weights: Weights,
+        *,
         num_classes: int,
         seed: int,
         options: Mapping[str, Any],

@@ -176,7 +176,7 @@ def test_mixture_with_trees_is_exact_where_they_are_and_routed_as_fused(tmp_path
     predictor = Predictor(path)
     parts = {part.id: part.scheme for part in predictor.manifest.parts}
     assert [parts[f"expert_{index}"] for index in range(4)] == ["float32"] * 2 + [scheme.value] * 2
-    fused = np.asarray(Predictor(path).predict(x[:7]))
+    fused = predictor.predict_proba(x[:7])
     reference = np.asarray(model(x[:7]))
     np.testing.assert_allclose(fused, reference, atol=1e-5 if scheme is Scheme.FLOAT32 else 0.1)
     answers = {}
