@@ -24,7 +24,7 @@ from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
-from moe_edge_converters.spec import GraphNetwork, MixtureSpec
+from moe_edge_converters.spec import MixtureSpec, is_float_only
 
 GATHER_FROM = 6
 """Experts for each chosen one from which GATHER is faster than computing all.
@@ -82,7 +82,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
-    if isinstance(spec.gate, GraphNetwork) and spec.gate.float_only and options.gate_scheme is not Scheme.FLOAT32:
+    if is_float_only(spec.gate) and options.gate_scheme is not Scheme.FLOAT32:
         raise ConversionError(
             f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
             "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
@@ -95,7 +95,7 @@ def assemble(
         )
     if choose_layout(spec, options) is Layout.GATHER:
         return _assemble_gathered(spec, options)
-    schemes = options.schemes_of(spec.num_experts)
+    schemes = expert_schemes(spec, options)
     names = [scheme.value for scheme in schemes]
     float_model, layout = build_fused_graph(spec, names)
     content = pack(float_model)
@@ -106,7 +106,7 @@ def assemble(
         dense = content if spec.top_k is None else pack(build_fused_graph(replace(spec, top_k=None), names)[0])
         ranges, coverage = calibration.measure_ranges(dense, calibration.thin_rows(rows))
     notify(1, "quantizing")
-    part_schemes = _part_schemes(schemes, layout.banks, options.gate_scheme)
+    part_schemes = _part_schemes(schemes, layout.banks, gate_scheme(spec, options))
     rules = [quantization.PartRule(prefix=f"{part}/", scheme=scheme) for part, scheme in part_schemes.items()]
     model = read_model(quantization.quantize(content, rules, ranges, per_tensor=options.per_tensor))
     give_unused_outputs_types(model)
@@ -158,6 +158,19 @@ def _assemble_gathered(spec: MixtureSpec, options: ConversionOptions) -> Assembl
         self_contained=options.self_contained,
         layout=Layout.GATHER,
     )
+
+
+def expert_schemes(spec: MixtureSpec, options: ConversionOptions) -> list[Scheme]:
+    """Each expert's scheme: the one asked for, but float32 where an expert may have no other."""
+    asked = options.schemes_of(spec.num_experts)
+    return [
+        Scheme.FLOAT32 if is_float_only(expert) else scheme for expert, scheme in zip(spec.experts, asked, strict=True)
+    ]
+
+
+def gate_scheme(spec: MixtureSpec, options: ConversionOptions) -> Scheme:
+    """The gate's scheme, as of ``expert_schemes``."""
+    return Scheme.FLOAT32 if is_float_only(spec.gate) else options.gate_scheme
 
 
 def writes_routed(spec: MixtureSpec, options: ConversionOptions) -> bool:
