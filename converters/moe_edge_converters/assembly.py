@@ -82,7 +82,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
-    if isinstance(spec.gate, GraphNetwork) and spec.gate.float_only and options.gate_scheme is not Scheme.FLOAT32:
+    if is_float_only(spec.gate) and options.gate_scheme is not Scheme.FLOAT32:
         raise ConversionError(
             f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
             "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"

@@ -95,18 +95,15 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
     if spec.trunk is not None:
         parts.append(Part(id="trunk", role=Role.TRUNK))
-    parts.append(Part(id=GATE, role=Role.GATE, scheme=gate_scheme(spec, options).value, signature=signature(GATE)))
+    stored = gate_scheme(spec, options).value
+    parts.append(Part(id=GATE, role=Role.GATE, scheme=stored, signature=signature(GATE)))
     if isinstance(spec.gate, HierarchicalNetwork):
         for node, parent in enumerate(spec.gate.tree.parents):
             above = GATE if parent is None else branch_signature(parent)
             name = branch_signature(node)
             # The gather layout has the whole gate only.
             runs_alone = signature(name) if choose_layout(spec, options) is not Layout.GATHER else None
-            parts.append(
-                Part(
-                    id=name, role=Role.GATE, parent=above, scheme=gate_scheme(spec, options).value, signature=runs_alone
-                )
-            )
+            parts.append(Part(id=name, role=Role.GATE, parent=above, scheme=stored, signature=runs_alone))
     for index, chosen in enumerate(expert_schemes(spec, options)):
         name = expert_signature(index)
         parts.append(Part(id=name, role=Role.EXPERT, scheme=chosen.value, signature=signature(name)))

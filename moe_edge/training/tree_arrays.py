@@ -97,7 +97,8 @@ def next_above(thresholds: Floats) -> Floats:
     with np.errstate(over="ignore"):
         above = np.nextafter(thresholds, np.float32(np.inf))
     small = (np.abs(above) < _SMALLEST) & (above != 0)
-    return np.where(small, np.where(thresholds < 0, np.float32(0), _SMALLEST), above).astype(np.float32)
+    normal: Floats = np.where(small, np.where(thresholds < 0, np.float32(0), _SMALLEST), above).astype(np.float32)
+    return normal
 
 
 def pack_trees(trees: Sequence[Tree], num_features: int) -> TreeArrays:

@@ -190,3 +190,37 @@ def test_mixture_with_trees_is_exact_where_they_are_and_routed_as_fused(tmp_path
     np.testing.assert_array_equal(routed["prediction"], whole["prediction"])
     forest = model.get_layer("expert_0")
     np.testing.assert_allclose(answers[0], np.asarray(forest(x[:1])), atol=1e-6)
+
+
+def test_gaussian_mixture_of_forests_and_dense_experts_quantizes_only_the_dense(tmp_path):
+    from moe_edge.config import Combine, Task
+    from moe_edge.training.kinds.kind import ExpertJob
+    from moe_edge.training.kinds.tree_estimators import RandomForestExpert
+    from moe_edge.training.layers import StackExperts
+    from moe_edge.training.regression_layers import GaussianExperts, GaussianMixture
+
+    x, y = rows_and_targets(-2)
+    job = ExpertJob(
+        input_shape=(F,),
+        num_outputs=2,
+        task=Task.REGRESSION,
+        combine=Combine.GAUSSIAN,
+        options={"n_estimators": 5, "max_depth": 4},
+    )
+    keras.utils.set_random_seed(0)
+    forest = RandomForestExpert().fit(job, x, y, np.ones(len(x)))
+    dense = [keras.Sequential([keras.Input((F,)), keras.layers.Dense(4)]) for _ in range(2)]
+    row = keras.Input((F,))
+    weights = keras.layers.Dense(3, activation="softmax")(row)
+    answers = GaussianExperts(2, [0, 0], [1, 1])(StackExperts()([expert(row) for expert in (forest, *dense)]))
+    model = keras.Model(row, GaussianMixture(2)([weights, answers])[0])
+    spec = extract_mixture(model)
+    assert spec.combine is Combine.GAUSSIAN
+    path = tmp_path / "mixture.tflite"
+    options = ConversionOptions(scheme=Scheme.W8A8)
+    convert_spec(spec, path, reference=None, rows=x, options=options)
+    interpreter = Interpreter(model_path=str(path))
+    got = interpreter.get_signature_runner("expert_0")(features=x[:1])["output"]
+    np.testing.assert_allclose(got, np.asarray(forest(x[:1])), atol=1e-5)
+    whole = interpreter.get_signature_runner("serving_default")(x=x[:1])
+    np.testing.assert_allclose(whole["prediction"], np.asarray(model(x[:1])), atol=0.1)
