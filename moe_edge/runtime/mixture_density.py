@@ -46,9 +46,9 @@ class MixtureDensity:
         sigmas: float64 (n, E, K), standard deviations in the user's units, above 0 wherever the weight is.
     """
 
-    weights: Array
-    means: Array
-    sigmas: Array
+    weights: npt.NDArray[np.floating]
+    means: npt.NDArray[np.floating]
+    sigmas: npt.NDArray[np.floating]
 
     def __post_init__(self) -> None:
         for name in ("weights", "means", "sigmas"):
@@ -89,7 +89,7 @@ class MixtureDensity:
             (n, K) in [0, 1].
         """
         z = (self._targets(y)[:, None, :] - self.means) / self.sigmas
-        return np.einsum("ne,nek->nk", self.weights, normal_cdf(z))
+        return np.asarray(np.einsum("ne,nek->nk", self.weights, normal_cdf(z)), dtype=np.float64)
 
     def log_density(self, y: npt.ArrayLike) -> Array:
         """Logarithm of each output's own (marginal) density at ``y``.
@@ -124,7 +124,7 @@ class MixtureDensity:
         check_levels(levels)
         rows, _, outputs = self.means.shape
         found = np.empty((rows, len(levels), outputs), dtype=np.float64)
-        weights = np.repeat(self.weights, outputs, axis=0)
+        weights = np.repeat(self.weights.astype(np.float64), outputs, axis=0)
         means, sigmas = (self._flat(values) for values in (self.means, self.sigmas))
         for place, level in enumerate(levels):
             found[:, place] = _solve(weights, means, sigmas, float(level)).reshape(rows, outputs)
@@ -133,9 +133,9 @@ class MixtureDensity:
         found[:, order] = np.maximum.accumulate(found[:, order], axis=1)
         return found.astype(np.float32)
 
-    def _flat(self, values: Array) -> Array:
+    def _flat(self, values: npt.NDArray[np.floating]) -> Array:
         """(n, E, K) to (n K, E)."""
-        return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(-1, values.shape[1])
+        return np.asarray(values.transpose(0, 2, 1), dtype=np.float64).reshape(-1, values.shape[1])
 
     def _targets(self, y: npt.ArrayLike) -> Array:
         targets = np.asarray(y, dtype=np.float64)
@@ -200,4 +200,4 @@ def _solve(weights: Array, means: Array, sigmas: Array, level: float) -> Array:
         x[active] = following
         done = (inside & (np.abs(following - here) <= tolerance[active])) | (highs - lows <= tolerance[active])
         active = active[~done]
-    return x
+    return np.asarray(x, dtype=np.float64)

@@ -6,7 +6,7 @@ Layer: device. Imports NumPy and ``moe_edge`` modules of the device side; the ru
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,15 @@ class _Engine(Protocol):
 
     def run(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
         """All that the model gives."""
+        ...
+
+
+@runtime_checkable
+class _PartsEngine(Protocol):
+    """An engine that can run experts alone."""
+
+    def each_expert(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(n, E, K)."""
         ...
 
 
@@ -226,6 +235,24 @@ class Predictor:
         engine = self._pool.take()
         try:
             return engine.run(rows)
+        finally:
+            self._pool.give(engine)
+
+    def predict_experts(self, x: Any) -> npt.NDArray[np.float32]:
+        """What each expert would answer by itself, whatever the gate says; for looking into a model. Needs mode routed.
+
+        Returns:
+            float32 (n, E, K): probabilities, or numbers in the user's units.
+
+        Raises:
+            DataError: If ``x`` isn't what the model takes, or the mode is dense.
+        """
+        rows = self._input.read(x)
+        engine = self._pool.take()
+        try:
+            if not isinstance(engine, _PartsEngine):
+                raise DataError("expected mode routed, whose experts can run alone, got dense; open it with mass=1")
+            return engine.each_expert(rows)
         finally:
             self._pool.give(engine)
 

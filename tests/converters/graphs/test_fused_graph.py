@@ -32,7 +32,7 @@ def check(mixtures, spec, rows, schemes=None):
 def test_equals_numpy(mixtures, combine, preprocess):
     spec = mixtures.make_spec(combine=combine, preprocess=preprocess)
     got = check(mixtures, spec, mixtures.make_rows(spec, 100, missing=0.05))
-    assert len(got) == (3 if combine is Combine.GAUSSIAN else 2)
+    assert len(got) == (5 if combine is Combine.GAUSSIAN else 2)
 
 
 def test_the_oracle_tells_experts_apart(mixtures):
