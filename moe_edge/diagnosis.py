@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -159,7 +160,7 @@ def _by_group(
         first = np.asarray(target, dtype=np.float64).reshape(len(gate), -1)[:, 0]
         cuts = np.quantile(first, [0, 0.25, 0.5, 0.75, 1])
         codes = np.searchsorted(cuts[1:-1], first, side="right")
-        names = [f"{labels[0]}: {low:.4g} to {high:.4g}" for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+        names = [f"{labels[0]}: {low:.4g} to {high:.4g}" for low, high in pairwise(cuts)]
     present = [code for code in range(len(names)) if (codes == code).any()][:_MOST_GROUPS]
     return (
         tuple(names[code] for code in present),
@@ -184,7 +185,10 @@ def _score(
         truth = np.asarray(target, dtype=np.float64).reshape(total, -1)
         errors = ((answers.astype(np.float64) - truth[:, None]) ** 2).mean(axis=2)
         mixture_errors = ((prediction.astype(np.float64) - truth) ** 2).mean(axis=1)
-    summary = (lambda e: 1 - float(e.mean())) if task is Task.CLASSIFICATION else (lambda e: float(np.sqrt(e.mean())))
+
+    def summary(e: npt.NDArray[np.float64]) -> float:
+        return 1 - float(e.mean()) if task is Task.CLASSIFICATION else float(np.sqrt(e.mean()))
+
     chosen = gate.argmax(axis=1)
     at_chosen = errors[np.arange(total), chosen]
     best = np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1))
