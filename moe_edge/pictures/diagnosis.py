@@ -49,8 +49,9 @@ def draw_usage(diagnosis: Diagnosis, path: Path) -> Path:
     bars, entropy, margin = figure.subplots(1, 3)
     colours = [VERMILION if index in diagnosis.collapsed else BLUE for index in range(experts)]
     bars.bar(range(experts), diagnosis.usage, color=colours)
-    bars.axhline(1 / experts, color=FAINT, linestyle="--", linewidth=1)
-    bars.text(experts - 0.5, 1 / experts, "even ", ha="right", va="bottom", fontsize=8, color=INK)
+    bars.axhline(1 / experts, color=INK, linestyle="--", linewidth=1, label="even use")
+    bars.set_ylim(0, 1.25 * max(diagnosis.usage))
+    bars.legend(fontsize=8, frameon=False, loc="upper right")
     bars.set_xticks(range(0, experts, tick_step(experts)))
     _name(bars, "Use of the experts", "expert", "mean gate weight")
     edges = np.linspace(0, 1, BINS + 1)[:-1]
