@@ -24,7 +24,7 @@ from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
-from moe_edge_converters.spec import GraphNetwork, MixtureSpec, is_float_only
+from moe_edge_converters.spec import MixtureSpec, is_float_only
 
 GATHER_FROM = 6
 """Experts for each chosen one from which GATHER is faster than computing all.
@@ -97,7 +97,8 @@ def assemble(
         return _assemble_gathered(spec, options)
     schemes = expert_schemes(spec, options)
     names = [scheme.value for scheme in schemes]
-    float_model, layout = build_fused_graph(spec, names)
+    # One int8 scale can't hold sigmas of very different size: such files give the moments only.
+    float_model, layout = build_fused_graph(spec, names, densities=not options.int8_io)
     content = pack(float_model)
     notify(1, "calibrating")
     ranges, coverage = None, None
