@@ -78,7 +78,8 @@ def split_into_pieces(
 
 
 def _one_hot(codes: npt.NDArray[Any], count: int) -> Membership:
-    return np.eye(count, dtype=np.float64)[codes]
+    rows: Membership = np.eye(count, dtype=np.float64)[codes]
+    return rows
 
 
 def _cluster(flat: npt.NDArray[np.float64], method: str, num_pieces: int, seed: int) -> Membership:
@@ -191,4 +192,5 @@ def _overlap(membership: Membership, points: npt.NDArray[np.float64], overlap: f
         distance = NearestNeighbors(n_neighbors=1).fit(points[inside]).kneighbors(points[outside])[0][:, 0]
         taken = outside[np.argsort(distance, kind="stable")[:wanted]]
         widened[taken, piece] = widened[taken].max(axis=1)
-    return widened / widened.sum(axis=1, keepdims=True)
+    shared: Membership = widened / widened.sum(axis=1, keepdims=True)
+    return shared
