@@ -61,7 +61,7 @@ def log_gate(gate: keras.Model, x: npt.NDArray[np.float32]) -> Array:
             logs.append(log_prior + log_scale - 0.5 * (white**2 + math.log(2 * math.pi)).sum(axis=1))
         return np.stack(logs, axis=1)
     weights = np.maximum(np.asarray(predict(gate, x), np.float64), _SMALLEST_GATE)
-    return np.log(weights / weights.sum(axis=1, keepdims=True))
+    return np.asarray(np.log(weights / weights.sum(axis=1, keepdims=True)))
 
 
 def responsibilities(log_joint: Array) -> tuple[Array, Array]:
