@@ -82,11 +82,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
-    if is_float_only(spec.gate) and options.gate_scheme is not Scheme.FLOAT32:
-        raise ConversionError(
-            f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
-            "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
-        )
+    _refuse_rounding(spec, options)
     if rows is None and options.needs_calibration:
         scheme = next(scheme for scheme in options.used if scheme.needs_calibration)
         raise ConversionError(
@@ -107,7 +103,7 @@ def assemble(
         dense = content if spec.top_k is None else pack(build_fused_graph(replace(spec, top_k=None), names)[0])
         ranges, coverage = calibration.measure_ranges(dense, calibration.thin_rows(rows))
     notify(1, "quantizing")
-    part_schemes = _part_schemes(schemes, layout.banks, gate_scheme(spec, options))
+    part_schemes = _part_schemes(schemes, layout.banks, options.gate_scheme)
     rules = [quantization.PartRule(prefix=f"{part}/", scheme=scheme) for part, scheme in part_schemes.items()]
     model = read_model(quantization.quantize(content, rules, ranges, per_tensor=options.per_tensor))
     give_unused_outputs_types(model)
@@ -161,17 +157,31 @@ def _assemble_gathered(spec: MixtureSpec, options: ConversionOptions) -> Assembl
     )
 
 
+def _refuse_rounding(spec: MixtureSpec, options: ConversionOptions) -> None:
+    """Refuse a scheme that was asked for by name for a part that stays float32 in all of them.
+
+    Raises:
+        ConversionError: For a gate or an expert.
+    """
+    if is_float_only(spec.gate) and options.gate_scheme is not Scheme.FLOAT32:
+        raise ConversionError(
+            f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
+            "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
+        )
+    for index, scheme in (options.expert_schemes or {}).items():
+        if index < spec.num_experts and is_float_only(spec.experts[index]) and scheme is not Scheme.FLOAT32:
+            raise ConversionError(
+                f"expected --expert-scheme {index}=float32, got {scheme.value}: expert_{index} is made of decision "
+                "trees, whose thresholds 8 bits would move; drop the option, it stays float32 in every scheme"
+            )
+
+
 def expert_schemes(spec: MixtureSpec, options: ConversionOptions) -> list[Scheme]:
     """Each expert's scheme: the one asked for, but float32 where an expert may have no other."""
     asked = options.schemes_of(spec.num_experts)
     return [
         Scheme.FLOAT32 if is_float_only(expert) else scheme for expert, scheme in zip(spec.experts, asked, strict=True)
     ]
-
-
-def gate_scheme(spec: MixtureSpec, options: ConversionOptions) -> Scheme:
-    """The gate's scheme, as of ``expert_schemes``."""
-    return Scheme.FLOAT32 if is_float_only(spec.gate) else options.gate_scheme
 
 
 def writes_routed(spec: MixtureSpec, options: ConversionOptions) -> bool:

@@ -18,7 +18,7 @@ from moe_edge._version import __version__
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
-from moe_edge_converters.assembly import choose_layout, expert_schemes, gate_scheme, writes_routed
+from moe_edge_converters.assembly import choose_layout, expert_schemes, writes_routed
 from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, branch_signature, expert_signature
 from moe_edge_converters.options import ConversionOptions, Layout
 from moe_edge_converters.schemes.calibration import Coverage
@@ -95,7 +95,7 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
     if spec.trunk is not None:
         parts.append(Part(id="trunk", role=Role.TRUNK))
-    stored = gate_scheme(spec, options).value
+    stored = options.gate_scheme.value
     parts.append(Part(id=GATE, role=Role.GATE, scheme=stored, signature=signature(GATE)))
     if isinstance(spec.gate, HierarchicalNetwork):
         for node, parent in enumerate(spec.gate.tree.parents):

@@ -78,8 +78,7 @@ def split_into_pieces(
 
 
 def _one_hot(codes: npt.NDArray[Any], count: int) -> Membership:
-    rows: Membership = np.eye(count, dtype=np.float64)[codes]
-    return rows
+    return np.asarray(np.eye(count)[codes], np.float64)
 
 
 def _cluster(flat: npt.NDArray[np.float64], method: str, num_pieces: int, seed: int) -> Membership:
@@ -192,5 +191,4 @@ def _overlap(membership: Membership, points: npt.NDArray[np.float64], overlap: f
         distance = NearestNeighbors(n_neighbors=1).fit(points[inside]).kneighbors(points[outside])[0][:, 0]
         taken = outside[np.argsort(distance, kind="stable")[:wanted]]
         widened[taken, piece] = widened[taken].max(axis=1)
-    shared: Membership = widened / widened.sum(axis=1, keepdims=True)
-    return shared
+    return np.asarray(widened / widened.sum(axis=1, keepdims=True), np.float64)

@@ -87,8 +87,7 @@ class Problem:
         if self.config.task is Task.CLASSIFICATION:
             return self.y.astype(np.int64)
         mean = np.asarray([centre for centre, _ in self.centres])
-        centred = self.y.astype(np.float64).reshape(len(self.y), -1) - mean
-        return np.asarray(centred / np.asarray(self.scale))
+        return np.asarray((self.y.astype(np.float64).reshape(len(self.y), -1) - mean) / np.asarray(self.scale))
 
     @cached_property
     def columns(self) -> list[int] | None:
