@@ -112,6 +112,8 @@ class TrainingConfig:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
         if self.fine_tune_epochs < 0:
             raise ValueError(f"expected fine_tune_epochs >= 0, got {self.fine_tune_epochs}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"expected 0 <= seed < 2**32, got {self.seed}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"expected learning_rate > 0, got {self.learning_rate}")
         if not 0 <= self.label_smoothing < 1:

@@ -66,6 +66,9 @@ def parse_part(text: str, role: str) -> dict[str, Any]:
         raise click.BadParameter(f"{kind} has no hidden layers: expected no units, got {hidden[0]} in {text!r}")
     if hidden:
         part["hidden"] = hidden
+    if kind == "hierarchical" and part.get("hidden"):
+        # Its gates are linear unless told otherwise.
+        options["hidden"] = True
     if options:
         part["options"] = options
     return part

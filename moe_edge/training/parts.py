@@ -30,7 +30,7 @@ def expert_job(
         activation=expert.activation,
         options=expert.options,
         # Neighbouring seeds of a run don't share an expert's start.
-        seed=seed * (config.gate.num_experts + 1) + index,
+        seed=(seed * (config.gate.num_experts + 1) + index) % 2**32,
     )
 
 
@@ -43,7 +43,7 @@ def gate_job(config: MixtureConfig, input_shape: tuple[int, ...], *, seed: int) 
         hidden=gate.hidden,
         activation=gate.activation,
         options=gate.options,
-        seed=seed * (gate.num_experts + 1) + gate.num_experts,
+        seed=(seed * (gate.num_experts + 1) + gate.num_experts) % 2**32,
         temperature=gate.temperature,
         entropy_coef=gate.entropy_coef,
         z_loss_coef=gate.z_loss_coef,

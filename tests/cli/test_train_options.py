@@ -91,6 +91,8 @@ def test_one_expert_is_all_of_them_and_several_are_those(printed):
         "kind": "gru",
         "options": {"shape": [8, 3]},
     }
+    tree = printed("--gate", "hierarchical:6", "--num-experts", 4)["mixture"]["gate"]
+    assert tree == {"kind": "hierarchical", "hidden": [6], "options": {"hidden": True}, "num_experts": 4}
     listed = printed("--expert", "dense:8,count=2", "--expert", "decision_tree:max_depth=4", "--expert-hidden", "5")
     assert listed["mixture"]["experts"] == [
         {"kind": "dense", "hidden": [8]},
@@ -213,6 +215,7 @@ def test_a_file_trains_as_the_same_options_do_and_travels_in_the_model(table, tm
         (["--pieces", "clusters", "--subtask-column", "x0_0"], 2, "goes with --pieces column or ranges"),
         (["--clustering", "kmeans", "--subtask-column", "x0_0"], 2, "goes with --pieces clusters"),
         (["--gate-features", ","], 2, "names of columns"),
+        (["--seed", str(2**32)], 2, "seed < 2**32"),
         (["--expert", "linear:8"], 2, "no hidden layers"),
         (["--gate", "gaussian:8"], 2, "no hidden layers"),
         (["--temperature", "0"], 2, "temperature > 0"),

@@ -59,7 +59,7 @@ class Case:
     combine: Combine | None = None
     strategy: str = "joint"
     pieces: PiecesConfig | None = None
-    epochs: int = 20
+    epochs: int = 14
 
     @property
     def regresses(self) -> bool:
@@ -122,14 +122,14 @@ CASES = {
     ),
     "boosting-boosted-gate": Case(
         data="curves",
-        expert=expert("gradient_boosting", n_estimators=8),
+        expert=expert("gradient_boosting", n_estimators=8, learning_rate=0.4),
         strategy="staged",
         gate={"kind": "gradient_boosting", "options": {"n_estimators": 5}},
         pieces=PiecesConfig(by="column", column="region", overlap=0.2),
     ),
     "hist-boosting-hist-boosted-gate": Case(
         data="curve",
-        expert=expert("hist_gradient_boosting", max_iter=8),
+        expert=expert("hist_gradient_boosting", max_iter=8, learning_rate=0.4),
         strategy="em",
         gate={"kind": "hist_gradient_boosting", "options": {"max_iter": 5}},
         pieces=PiecesConfig(by="ranges", column="x0", edges=(-1.0, 1.0)),
@@ -166,7 +166,11 @@ CASES = {
     ),
     "number-line-tree-network": Case(
         data="curve",
-        experts=(expert("linear_regression"), expert("hist_gradient_boosting", max_iter=8), expert()),
+        experts=(
+            expert("linear_regression"),
+            expert("hist_gradient_boosting", max_iter=8, learning_rate=0.4),
+            expert(),
+        ),
         strategy="em",
         gate={"kind": "gaussian"},
     ),
@@ -181,13 +185,14 @@ def rows_of(data: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         steps = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         x = np.sin(steps * (1 + labels[:, None]) + rng.uniform(0, 1, (count, 1))) + 0.4 * rng.normal(size=(count, 24))
         return x, labels
-    region, x = rng.integers(3, size=count), rng.normal(size=(count, 4))
+    # Within limits: int8 knows the ranges that it was calibrated on, and cuts off what lies beyond.
+    region, x = rng.integers(3, size=count), rng.uniform(-1.7, 1.7, size=(count, 4))
     x[:, 0] = 0.4 * x[:, 0] + 2 * (region - 1)
     if data == "table":
         # Three classes on a circle, which is turned in each region: no expert knows them all.
         labels = rng.integers(3, size=count)
         angle = 2 * np.pi / 3 * labels + region
-        x[:, 1:3] = 2 * np.column_stack([np.cos(angle), np.sin(angle)]) + 0.5 * x[:, 1:3]
+        x[:, 1:3] = 2 * np.column_stack([np.cos(angle), np.sin(angle)]) + 0.6 * x[:, 1:3]
         return np.column_stack([x * [1, 10, 1, 0.1], region]), labels
     first = np.choose(region, [2 * x[:, 1], 1 - 2 * x[:, 1], x[:, 2]])
     numbers = np.column_stack([first, x[:, 2] * (region - 1)]) + 0.1 * rng.normal(size=(count, 2))
@@ -298,20 +303,14 @@ def test_w8a8_stays_within_the_accuracy_budget(name, made):
         assert report.keras_non_finite_rows == report.tflite_non_finite_rows == 0
         if case.regresses:
             for metric in report.metrics:
-                if metric.name == "rmse":
+                if metric.name == "r2":
+                    assert metric.keras.value > 0.4, "the mixture must have learnt something to lose"
+                else:
                     assert metric.tflite.value <= 1.02 * metric.keras.value, (way, metric)
         else:
+            assert report.metrics[0].keras.value > 0.8, "the mixture must have learnt something to lose"
             # Half a point: five of these 1000 rows.
             assert report.correct_rows_lost <= 0.005 * HELD_OUT, (way, report.metrics)
-    print(
-        "SCORE",
-        name,
-        way,
-        report.metrics[0].keras.value,
-        report.metrics[0].tflite.value,
-        report.correct_rows_lost,
-        report.agreement,
-    )
 
 
 SCRIPT = """

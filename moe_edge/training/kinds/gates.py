@@ -113,7 +113,7 @@ class HierarchicalGateKind(NeuralGate, FittedGate):
         if layer.hidden:
             _train_on(model, rows, responsibilities)
             return model
-        kernel, bias = np.array(layer.kernels[0]), np.array(layer.biases[0])
+        kernel, bias = (np.array(keras.ops.convert_to_numpy(each[0])) for each in (layer.kernels, layer.biases))
         for number, branches in enumerate(layer.gate_tree.nodes):
             below = [list(layer.gate_tree.experts_below(number, branch)) for branch in range(len(branches))]
             shares = np.stack([responsibilities[:, experts].sum(axis=1) for experts in below], axis=1)
