@@ -24,7 +24,7 @@ from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
-from moe_edge_converters.spec import MixtureSpec
+from moe_edge_converters.spec import GraphNetwork, MixtureSpec
 
 GATHER_FROM = 6
 """Experts for each chosen one from which GATHER is faster than computing all.
@@ -82,6 +82,11 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
+    if isinstance(spec.gate, GraphNetwork) and spec.gate.float_only and options.gate_scheme is not Scheme.FLOAT32:
+        raise ConversionError(
+            f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
+            "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
+        )
     if rows is None and options.needs_calibration:
         scheme = next(scheme for scheme in options.used if scheme.needs_calibration)
         raise ConversionError(

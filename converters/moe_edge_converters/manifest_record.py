@@ -19,10 +19,10 @@ from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
 from moe_edge_converters.assembly import choose_layout, writes_routed
-from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, expert_signature
-from moe_edge_converters.options import ConversionOptions
+from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, branch_signature, expert_signature
+from moe_edge_converters.options import ConversionOptions, Layout
 from moe_edge_converters.schemes.calibration import Coverage
-from moe_edge_converters.spec import MixtureSpec
+from moe_edge_converters.spec import HierarchicalNetwork, MixtureSpec
 
 Rows = npt.NDArray[np.float32]
 
@@ -71,6 +71,7 @@ def describe_file(
         io="int8" if options.int8_io else "float32",
         calibration=record,
         tools=_tool_versions(),
+        extras={"gate_tree": spec.gate.tree.to_nested()} if isinstance(spec.gate, HierarchicalNetwork) else {},
         provenance={**options.provenance, "weights_sha256": hashlib.sha256(float_content).hexdigest()[:16]},
     )
 
@@ -95,6 +96,15 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
     if spec.trunk is not None:
         parts.append(Part(id="trunk", role=Role.TRUNK))
     parts.append(Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=signature(GATE)))
+    if isinstance(spec.gate, HierarchicalNetwork):
+        for node, parent in enumerate(spec.gate.tree.parents):
+            above = GATE if parent is None else branch_signature(parent)
+            name = branch_signature(node)
+            # The gather layout has the whole gate only.
+            runs_alone = signature(name) if choose_layout(spec, options) is not Layout.GATHER else None
+            parts.append(
+                Part(id=name, role=Role.GATE, parent=above, scheme=options.gate_scheme.value, signature=runs_alone)
+            )
     for index, scheme in enumerate(options.schemes_of(spec.num_experts)):
         name = expert_signature(index)
         parts.append(Part(id=name, role=Role.EXPERT, scheme=scheme.value, signature=signature(name)))

@@ -80,6 +80,7 @@ class Predictor:
         mass: float | None = None,
         top_k: int | None = None,
         max_experts: int | None = None,
+        branches: bool = False,
         num_threads: int = 1,
         xnnpack: bool | None = None,
     ) -> None:
@@ -96,6 +97,8 @@ class Predictor:
                 scaled to sum to 1. 1 runs all and gives the whole graph's answers. Default: as measured by convert.
             top_k: Run so many experts for each row; by default as trained.
             max_experts: With ``mass``: at most so many.
+            branches: Run a hierarchical gate branch by branch, the likeliest first, only as far as the experts that
+                run need; see ``moe_edge.runtime.branch_gate`` for when that pays. Means ``routed``.
             num_threads: Threads that one call may use, at least 1.
             xnnpack: Whether XNNPACK computes: faster, above all in batches, but it keeps a second copy of every
                 weight in memory. Without it weights stay mapped from the file and only those of experts that run
@@ -108,7 +111,7 @@ class Predictor:
         """
         if num_threads < 1:
             raise ValueError(f"expected num_threads >= 1, got {num_threads}")
-        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts)
+        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts, branches=branches)
         self._file = ModelFile.open(model)
         try:
             self.manifest = _require_manifest(self._file)
@@ -208,7 +211,8 @@ class Predictor:
                 or a pandas data frame.
 
         Returns:
-            ``prediction`` (n, K), ``routing_weights`` (n, E) and, for Gaussian experts, ``sigma`` (n, K); float32.
+            ``prediction`` (n, K), ``routing_weights`` (n, E), for Gaussian experts ``sigma`` (n, K) and for Gaussian
+            gates ``gate_log_density`` (n, 1), how usual the row is; float32.
             Routed also ``experts_run``, int (n,), and the routing weights are those that counted.
 
         Raises:
@@ -227,7 +231,7 @@ class Predictor:
         Raises:
             DataError: If ``x`` isn't what the model takes.
         """
-        from moe_edge.runtime.explanation import Explanation
+        from moe_edge.runtime.explanation import Explanation, usual_log_density
 
         raw = self.predict_raw(x)
         prediction = raw["prediction"]
@@ -242,6 +246,8 @@ class Predictor:
             sigma=raw.get("sigma"),
             routing_weights=raw["routing_weights"],
             experts_run=raw.get("experts_run"),
+            gate_log_density=raw["gate_log_density"][:, 0] if "gate_log_density" in raw else None,
+            usual_log_density=usual_log_density(self.manifest),
         )
 
     def stream(self, samples: Iterable[Any], *, hop: int | None = None) -> Iterator[Explanation]:

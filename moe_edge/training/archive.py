@@ -26,7 +26,14 @@ from moe_edge.schema import FeatureSchema
 from moe_edge.strict import from_dict, to_dict
 
 # Imported so that their classes are registered when Keras meets them in a file.
-from moe_edge.training import layers, losses, regression_layers  # noqa: F401
+from moe_edge.training import (  # noqa: F401
+    gate_layers,
+    gaussian_gate,
+    hierarchical_gate,
+    layers,
+    losses,
+    regression_layers,
+)
 from moe_edge.training.archive_check import check_archive
 from moe_edge.training.data import Dataset
 from moe_edge.training.foreign_objects import foreign_objects

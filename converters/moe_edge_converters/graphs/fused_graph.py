@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from moe_edge.config import Combine
+from moe_edge.hierarchy import GateTree
 from moe_edge_converters.graphs.graph import GraphBuilder, TensorIndex, add_signature, new_model
-from moe_edge_converters.graphs.network_graph import add_network, ends_in_softmax, splice
+from moe_edge_converters.graphs.network_graph import add_gate, add_network, ends_in_softmax, splice
 from moe_edge_converters.graphs.preprocess_graph import add_preprocess
 from moe_edge_converters.graphs.top_k_gate import add_top_k, scatter_weights
-from moe_edge_converters.spec import DenseNetwork, HeadSpec, MixtureSpec
+from moe_edge_converters.spec import DenseNetwork, HeadSpec, HierarchicalNetwork, MixtureSpec
 
 SERVING = "serving_default"
 ANSWERS, STACKED = "combine/answers", "combine/stacked"
@@ -48,12 +49,16 @@ class FusedLayout:
         features: What gate and experts are given.
         answers: All experts' answers side by side, (1, E * values), before a shared softmax.
         stacked: The same as (1, E, values).
+        gate_outputs: Outputs of ``serving_default`` that the gate alone gives, the routing weights first.
+        tree: The tree of a hierarchical gate.
     """
 
     banks: tuple[Bank, ...]
     features: str
     answers: str
     stacked: str
+    gate_outputs: tuple[str, ...] = ("routing_weights",)
+    tree: GateTree | None = None
 
 
 def plan_banks(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Bank, ...]:
@@ -83,7 +88,8 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
 
     Returns:
         A model with one subgraph and the signature ``serving_default``: x (1, ...) to ``prediction`` (1, K),
-        ``routing_weights`` (1, E) and, for Gaussian mixtures, ``sigma`` (1, K); and its layout.
+        ``routing_weights`` (1, E), for Gaussian mixtures ``sigma`` (1, K), and the gate's side outputs (1, 1); and its
+        layout.
     """
     banks = plan_banks(spec, schemes)
     model = new_model("moe-edge mixture of experts")
@@ -92,14 +98,14 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
     features = add_preprocess(builder, x, spec.preprocess) if spec.preprocess else x
     if spec.trunk is not None:
         features = splice(builder, features, spec.trunk, prefix="trunk/")
-    weights = add_network(builder, features, spec.gate, prefix="gate/")
+    weights, sides = add_gate(builder, features, spec.gate)
     if spec.top_k is not None:
         weights = scatter_weights(builder, *add_top_k(builder, weights, spec.top_k), spec.num_experts)
     shared_softmax = spec.combine is Combine.PROBABILITIES and all(map(ends_in_softmax, spec.experts))
     features_name = builder.subgraph.tensors[features].name
     answers = _add_experts(builder, features, spec, banks, softmax=not shared_softmax)
     outputs = _add_tail(builder, weights, answers, spec, softmax=shared_softmax)
-    outputs = {"prediction": outputs["prediction"], "routing_weights": weights, **outputs}
+    outputs = {"prediction": outputs["prediction"], "routing_weights": weights, **outputs, **sides}
     for name, tensor in outputs.items():
         builder.output(name, tensor)
     add_signature(model, SERVING, builder.index, {"x": x}, outputs)
@@ -108,6 +114,8 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
         features=features_name,
         answers=ANSWERS,
         stacked=STACKED,
+        gate_outputs=("routing_weights", *sides),
+        tree=spec.gate.tree if isinstance(spec.gate, HierarchicalNetwork) else None,
     )
 
 

@@ -27,10 +27,16 @@ _ACTIVATIONS = {*FUSED_ACTIVATIONS, *UNARY_ACTIVATIONS, "softmax"}
 _INFERENCE_IDENTITIES = {
     *("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
     *("Identity", "InputLayer", "ActivityRegularization", "LoadBalancing"),
+    *("RowEntropy", "ZLoss"),
 }
 
 _CHECK_ROWS = 3
 """Rows on which a converted piece is compared with Keras, and one."""
+
+
+def is_identity(operation: Any) -> bool:
+    """Whether a Keras layer hands its input on unchanged at inference."""
+    return type(operation).__name__ in _INFERENCE_IDENTITIES
 
 
 class _NotDenseError(Exception):
@@ -94,6 +100,9 @@ def _append_operation(layers: list[DenseLayer], operation: Any) -> None:
         )
     elif kind in ("Activation", "Softmax", "ReLU"):
         _append_activation(layers, operation, kind)
+    elif kind == "Temperature" and layers and layers[-1].activation == "linear":
+        last, factor = layers.pop(), np.float32(1 / operation.temperature)
+        layers.append(DenseLayer(kernel=last.kernel * factor, bias=last.bias * factor))
     elif kind == "Flatten":
         if len(operation.input.shape) != 2 and layers:
             raise _NotDenseError
