@@ -12,12 +12,8 @@ import numpy as np
 
 from moe_edge.config import Combine, Task
 from moe_edge.errors import ConversionError
-<<<<<<< HEAD
-from moe_edge_converters.sources.keras_networks import convert_graph, extract_network
-=======
 from moe_edge_converters.sources.gate_networks import extract_gate
-from moe_edge_converters.sources.keras_networks import extract_network
->>>>>>> 6d257f6
+from moe_edge_converters.sources.keras_networks import convert_graph, extract_network
 from moe_edge_converters.spec import (
     DenseLayer,
     DenseNetwork,
@@ -50,12 +46,8 @@ def extract_mixture(model: Any) -> MixtureSpec:
     combine, combined, head = _find_combination(model)
     weights, stacked = _sources(combined)
     features, preprocess = _find_features(model)
-<<<<<<< HEAD
-    features, trunk = _find_trunk(model, features)
-    gate = extract_network(features, weights, role="the gate")
-=======
-    gate, top_k = extract_gate(features, weights)
->>>>>>> 6d257f6
+from moe_edge_converters.sources.gate_networks import extract_gate
+from moe_edge_converters.sources.keras_networks import convert_graph, extract_network
     experts = _extract_experts(features, stacked)
     num_outputs = int(model.outputs[0].shape[-1])
     return MixtureSpec(
