@@ -97,7 +97,8 @@ def assemble(
         return _assemble_gathered(spec, options)
     schemes = options.schemes_of(spec.num_experts)
     names = [scheme.value for scheme in schemes]
-    float_model, layout = build_fused_graph(spec, names)
+    # One int8 scale can't hold sigmas of very different size: such files give the moments only.
+    float_model, layout = build_fused_graph(spec, names, densities=not options.int8_io)
     content = pack(float_model)
     notify(1, "calibrating")
     ranges, coverage = None, None

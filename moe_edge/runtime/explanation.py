@@ -5,7 +5,9 @@ Layer: device. Imports NumPy, ``moe_edge.manifest`` and ``moe_edge.routing``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,9 @@ import numpy.typing as npt
 from moe_edge.manifest import Manifest
 from moe_edge.routing import top_k_experts
 from moe_edge.task import Task
+
+if TYPE_CHECKING:
+    from moe_edge.runtime.mixture_density import MixtureDensity
 
 _SHOWN_EXPERTS = 3
 _SHOWN_ROWS = 10
@@ -41,6 +46,8 @@ class Explanation:
         experts_run: int (n,), how many experts ran; None where all did, in one graph.
         gate_log_density: float32 (n,), log density of each row under a Gaussian gate; None for other gates.
         usual_log_density: What 99 of 100 training rows reach; None where it wasn't measured.
+        expert_means: float32 (n, E, K), each Gaussian expert's mean; None where the model has none.
+        expert_sigmas: float32 (n, E, K), each Gaussian expert's sigma.
     """
 
     task: Task
@@ -65,6 +72,23 @@ class Explanation:
             return None
         # A density that is no number is none that a training row had.
         return ~(self.gate_log_density >= self.usual_log_density)
+
+    expert_means: npt.NDArray[np.float32] | None = None
+    expert_sigmas: npt.NDArray[np.float32] | None = None
+
+    @property
+    def density(self) -> MixtureDensity | None:
+        """The distribution of ``values``; None where the model gives none."""
+        if self.expert_means is None or self.expert_sigmas is None:
+            return None
+        from moe_edge.runtime.mixture_density import MixtureDensity
+
+        return MixtureDensity(weights=self.routing_weights, means=self.expert_means, sigmas=self.expert_sigmas)
+
+    def quantiles(self, levels: Sequence[float]) -> npt.NDArray[np.float32] | None:
+        """The values below which given shares of the probability lie, (n, Q, K); None where the model can't say."""
+        density = self.density
+        return None if density is None else density.quantiles(levels)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -100,8 +124,23 @@ class Explanation:
         if self.labels is not None and self.confidence is not None:
             return f"{self.labels[row]} ({self.confidence[row]:.1%})"
         answers = []
+        intervals = self._interval(row)
         for index, name in enumerate(self.class_labels):
             value = 0.0 if self.values is None else float(self.values[row, index])
             spread = "" if self.sigma is None else f" ± {self.sigma[row, index]:.3g}"
-            answers.append(f"{name} = {value:.6g}{spread}")
+            within = "" if intervals is None else f" (90 %: {intervals[0, index]:.4g} to {intervals[1, index]:.4g})"
+            answers.append(f"{name} = {value:.6g}{spread}{within}")
         return ", ".join(answers)
+
+    def _interval(self, row: int) -> npt.NDArray[np.float32] | None:
+        """Where 90 % of the row's probability lies, (2, K)."""
+        if self.expert_means is None or self.expert_sigmas is None:
+            return None
+        from moe_edge.runtime.mixture_density import INTERVAL, MixtureDensity
+
+        here = slice(row, row + 1)
+        density = MixtureDensity(
+            weights=self.routing_weights[here], means=self.expert_means[here], sigmas=self.expert_sigmas[here]
+        )
+        interval: npt.NDArray[np.float32] = density.quantiles(INTERVAL)[0]
+        return interval

@@ -126,6 +126,28 @@ class RoutedGraph:
         """
         return self._many(rows)
 
+    def each_expert(self, rows: Floats) -> Floats:
+        """What each expert would answer by itself: its output through ``combine`` with all weight on it.
+
+        Returns:
+            float32 (n, E, K).
+        """
+        count = len(self._experts)
+        _, features = self._run_gate(rows)
+        tensor = self._tensor(COMBINE, "prediction")
+        answers = np.empty((len(rows), count, tensor.shape[-1]), dtype=np.float32)
+        for index in range(count):
+            runner = self._experts[index] or self._expert(index)
+            for start in range(0, len(rows), _BATCH):
+                here = slice(start, min(start + _BATCH, len(rows)))
+                size = here.stop - here.start
+                stacked = np.zeros((size, count, self._num_values), dtype=np.float32)
+                stacked[:, index] = runner.run(features[here])[0]
+                weights = np.zeros((size, count), dtype=np.float32)
+                weights[:, index] = 1
+                answers[here, index] = self._combine.run(weights, stacked)[self._prediction]
+        return answers
+
     def _many(self, rows: Floats) -> Answers:
         signature = self._file.signatures[COMBINE]
         tensors = self._file.subgraphs[signature.subgraph].tensors

@@ -46,8 +46,8 @@ def extract_mixture(model: Any) -> MixtureSpec:
     combine, combined, head = _find_combination(model)
     weights, stacked = _sources(combined)
     features, preprocess = _find_features(model)
-from moe_edge_converters.sources.gate_networks import extract_gate
-from moe_edge_converters.sources.keras_networks import convert_graph, extract_network
+    features, trunk = _find_trunk(model, features)
+    gate, top_k = extract_gate(features, weights)
     experts = _extract_experts(features, stacked)
     num_outputs = int(model.outputs[0].shape[-1])
     return MixtureSpec(
