@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,19 @@ from moe_edge.task import Task
 
 COLLAPSED = 0.1
 """An expert whose mean weight is below this share of an even one, 1 / E, does next to nothing."""
+_BARELY_CHOOSES = 0.8
+"""Share of the experts that a row spreads over, from which on the gate is hardly choosing."""
 BINS = 20
 _MOST_GROUPS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertScores:
-    """Scores against the target; accuracy in [0, 1], or RMSE in the target's unit over all outputs.
+    """Scores against the target.
 
     Attributes:
-        metric: ``accuracy`` or ``rmse``.
+        metric: ``accuracy`` in [0, 1]; ``rmse`` in the target's unit; or, for several outputs, whose units may differ,
+            ``scaled_rmse``: each output's error in standard deviations of its target, over all outputs.
         mixture: The mixture's.
         alone: Each expert's on all rows.
         own_rows: Each expert's on the rows where the gate gives it most; None where there are none.
@@ -159,7 +163,7 @@ def _by_group(
         first = np.asarray(target, dtype=np.float64).reshape(len(gate), -1)[:, 0]
         cuts = np.quantile(first, [0, 0.25, 0.5, 0.75, 1])
         codes = np.searchsorted(cuts[1:-1], first, side="right")
-        names = [f"{labels[0]}: {low:.4g} to {high:.4g}" for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+        names = [f"{labels[0]}: {low:.4g} to {high:.4g}" for low, high in pairwise(cuts.tolist())]
     present = [code for code in range(len(names)) if (codes == code).any()][:_MOST_GROUPS]
     return (
         tuple(names[code] for code in present),
@@ -180,10 +184,14 @@ def _score(
         right = (answers.argmax(axis=2) == codes[:, None]).astype(np.float64)
         # Among experts that are equally right the one surer of the true class is no better: labels count.
         errors, mixture_errors = 1 - right, (prediction.argmax(axis=1) != codes).astype(np.float64)
+        metric = "accuracy"
     else:
         truth = np.asarray(target, dtype=np.float64).reshape(total, -1)
-        errors = ((answers.astype(np.float64) - truth[:, None]) ** 2).mean(axis=2)
-        mixture_errors = ((prediction.astype(np.float64) - truth) ** 2).mean(axis=1)
+        spread = truth.std(axis=0)
+        scale = np.where(spread > 0, spread, 1.0) if truth.shape[1] > 1 else 1.0
+        errors = (((answers.astype(np.float64) - truth[:, None]) / scale) ** 2).mean(axis=2)
+        mixture_errors = (((prediction.astype(np.float64) - truth) / scale) ** 2).mean(axis=1)
+        metric = "rmse" if truth.shape[1] == 1 else "scaled_rmse"
     summary = (lambda e: 1 - float(e.mean())) if task is Task.CLASSIFICATION else (lambda e: float(np.sqrt(e.mean())))
     chosen = gate.argmax(axis=1)
     at_chosen = errors[np.arange(total), chosen]
@@ -192,7 +200,7 @@ def _score(
     np.add.at(counts, (chosen, best), 1)
     own = [chosen == index for index in range(experts)]
     return ExpertScores(
-        metric="accuracy" if task is Task.CLASSIFICATION else "rmse",
+        metric=metric,
         mixture=summary(mixture_errors),
         alone=tuple(summary(errors[:, index]) for index in range(experts)),
         own_rows=tuple(summary(errors[rows, index]) if rows.any() else None for index, rows in enumerate(own)),
@@ -206,18 +214,17 @@ def _score(
 def _advise(collapsed: tuple[int, ...], experts: int, per_row: float, scores: ExpertScores | None) -> tuple[str, ...]:
     advice = []
     if collapsed:
-        names = ", ".join(f"expert_{index}" for index in collapsed)
+        names, left = ", ".join(f"expert_{index}" for index in collapsed), experts - len(collapsed)
+        fewer = f"with --num-experts {left}" if left > 1 else "one dense network"
         advice.append(
-            f"{names} collapsed: the gate gives less than {COLLAPSED / experts:.1%} of the weight. Train again with "
-            f"a stronger load-balancing loss, or with {experts - len(collapsed)} experts, which costs fewer bytes."
-            if experts - len(collapsed) > 1
-            else f"{names} collapsed: one expert does all the work. Train again with a stronger load-balancing loss, "
-            "start from clusters, or use one dense network, which costs fewer bytes."
+            f"{names} collapsed: less than {COLLAPSED / experts:.1%} of the gate's weight, a tenth of an even share. "
+            "Train again with a larger --load-balancing-coef, start from clusters (--pieces clusters), or take "
+            f"{fewer}, which costs fewer bytes."
         )
-    if per_row > 0.8 * experts:
+    if per_row > _BARELY_CHOOSES * experts:
         advice.append(
             f"The gate hardly chooses: a row spreads over {per_row:.1f} of {experts} experts, so routing saves little. "
-            "Row entropy in training sharpens it."
+            "Train again with --entropy-coef 0.05, which sharpens it."
         )
     if scores is not None:
         better = max(scores.alone) if scores.metric == "accuracy" else min(scores.alone)
