@@ -142,6 +142,13 @@ def diagnose(
     )
 
 
+def score_text(scores: ExpertScores, value: float | None) -> str:
+    """A score for people: percent for an accuracy, else four digits; a dash for none."""
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if scores.metric == "accuracy" else f"{value:.4g}"
+
+
 def _entropy(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Entropy of each row in nats; 0 log 0 is 0."""
     logs = np.log(np.where(weights > 0, weights, 1.0))
@@ -171,6 +178,46 @@ def _by_group(
     )
 
 
+def squared_errors(
+    answers: npt.NDArray[np.floating], target: npt.NDArray[np.generic], task: Task
+) -> npt.NDArray[np.float64]:
+    """How wrong answers are: 0 for the right class and 1 for another; squared distances, over all outputs, else.
+
+    Several outputs, whose units may differ, are each divided by their target's standard deviation.
+
+    Args:
+        answers: (n, E, K): probabilities or numbers.
+        target: Class codes (n,), or numbers (n, K).
+        task: Classification or regression.
+
+    Returns:
+        (n, E).
+    """
+    if task is Task.CLASSIFICATION:
+        # Among experts that are equally right the one surer of the true class is no better: labels count.
+        return (answers.argmax(axis=2) != np.asarray(target, dtype=np.int64)[:, None]).astype(np.float64)
+    truth = np.asarray(target, dtype=np.float64).reshape(len(answers), -1)
+    spread = truth.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0) if truth.shape[1] > 1 else 1.0
+    distances = (answers.astype(np.float64) - truth[:, None]) / scale
+    return np.asarray((distances**2).mean(axis=2), dtype=np.float64)
+
+
+def best_experts(weights: npt.NDArray[np.floating], errors: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The expert with the smallest error for each row; the gate's choice where it is one of several.
+
+    Args:
+        weights: (n, E), the gate's.
+        errors: (n, E).
+
+    Returns:
+        Indices (n,).
+    """
+    chosen = weights.argmax(axis=1)
+    at_chosen = errors[np.arange(len(errors)), chosen]
+    return np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1))
+
+
 def _score(
     gate: npt.NDArray[np.float64],
     task: Task,
@@ -178,26 +225,15 @@ def _score(
     prediction: npt.NDArray[np.floating],
     answers: npt.NDArray[np.floating],
 ) -> ExpertScores:
-    total, experts = gate.shape
-    if task is Task.CLASSIFICATION:
-        codes = np.asarray(target, dtype=np.int64)
-        right = (answers.argmax(axis=2) == codes[:, None]).astype(np.float64)
-        # Among experts that are equally right the one surer of the true class is no better: labels count.
-        errors, mixture_errors = 1 - right, (prediction.argmax(axis=1) != codes).astype(np.float64)
-        metric = "accuracy"
-    else:
-        truth = np.asarray(target, dtype=np.float64).reshape(total, -1)
-        spread = truth.std(axis=0)
-        scale = np.where(spread > 0, spread, 1.0) if truth.shape[1] > 1 else 1.0
-        errors = (((answers.astype(np.float64) - truth[:, None]) / scale) ** 2).mean(axis=2)
-        mixture_errors = (((prediction.astype(np.float64) - truth) / scale) ** 2).mean(axis=1)
-        metric = "rmse" if truth.shape[1] == 1 else "scaled_rmse"
-    summary = (lambda e: 1 - float(e.mean())) if task is Task.CLASSIFICATION else (lambda e: float(np.sqrt(e.mean())))
-    chosen = gate.argmax(axis=1)
-    at_chosen = errors[np.arange(total), chosen]
-    best = np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1))
+    experts = gate.shape[1]
+    classifies = task is Task.CLASSIFICATION
+    errors = squared_errors(answers, target, task)
+    mixture_errors = squared_errors(prediction[:, None], target, task)[:, 0]
+    summary = (lambda e: 1 - float(e.mean())) if classifies else (lambda e: float(np.sqrt(e.mean())))
+    chosen, best = gate.argmax(axis=1), best_experts(gate, errors)
     counts = np.zeros((experts, experts), dtype=np.int64)
     np.add.at(counts, (chosen, best), 1)
+    metric = "accuracy" if classifies else "rmse" if prediction.shape[1] == 1 else "scaled_rmse"
     own = [chosen == index for index in range(experts)]
     return ExpertScores(
         metric=metric,
@@ -232,7 +268,7 @@ def _advise(collapsed: tuple[int, ...], experts: int, per_row: float, scores: Ex
         if beaten:
             best = scores.alone.index(better)
             advice.append(
-                f"expert_{best} alone is better than the mixture on these rows ({scores.metric} {better:.4g} against "
-                f"{scores.mixture:.4g}): one dense network of its size may do."
+                f"expert_{best} alone is better than the mixture on these rows ({scores.metric} {score_text(scores, better)} "
+                f"against {score_text(scores, scores.mixture)}): one dense network of its size may do."
             )
     return tuple(advice)

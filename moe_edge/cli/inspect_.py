@@ -10,77 +10,70 @@ from typing import TYPE_CHECKING
 
 import click
 
-from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
-from moe_edge.cli.native_notices import hide_native_notices
-from moe_edge.errors import DataError, require
+from moe_edge.atomic import check_writable
+from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.diagnosis_view import diagnose_table, record_diagnosis, show_diagnosis
+from moe_edge.errors import require
 from moe_edge.strict import to_dict
 
 if TYPE_CHECKING:
     from moe_edge.manifest import Manifest
-    from moe_edge.routing_summary import RoutingSummary
     from moe_edge_converters.inspection import Inspection, TensorView
 
 
 @click.command("inspect")
 @click.argument("model", type=EXISTING_FILE)
-@click.option("--data", type=EXISTING_FILE, help="A table: also show how the mixture routes its rows.")
+@click.option("--data", type=EXISTING_FILE, help="A table: also show how the mixture divides its rows, and how well.")
+@click.option("--report", "page", type=OUTPUT_FILE, help="With --data: write the diagnosis as one .html page.")
 @output_options
-def command(model: Path, *, data: Path | None, as_json: bool, quiet: bool) -> None:
+def command(model: Path, *, data: Path | None, page: Path | None, as_json: bool, quiet: bool) -> None:
     """Show what is inside MODEL, a .tflite file of moe-edge or of any other tool.
 
     Signatures (what a host can run), operators and versions, the bytes and dtypes of each part, and, in a file of
     moe-edge, the manifest: task, labels, experts, scheme, calibration.
+
+    With --data, a table with the model's columns, also the mixture at work: use of each expert, over all and by class,
+    how sharply the gate chooses, and, where the table has the target column, which expert is best where and each
+    expert's own score. --report draws it.
     """
+    if page is not None:
+        if data is None:
+            raise click.UsageError("--report draws what rows reveal: give --data TABLE as well")
+        if page.suffix.lower() not in (".html", ".htm"):
+            raise click.UsageError(f"--report: expected a file that ends in .html, got {page}")
+        check_writable(page)
+        require("matplotlib", extra="desktop", purpose="inspect --report")
     require("ai_edge_litert", extra="desktop", purpose="inspect")
     from moe_edge_converters.inspection import inspect_file
 
     inspection = inspect_file(model)
     report = Reporter(as_json=as_json, quiet=quiet)
-    routing = None if data is None else _route(model, data)
-    report.document({"path": str(model), **to_dict(inspection), "routing": to_dict(routing)})
+    found = None if data is None else diagnose_table(model, inspection.manifest, data)
+    if page is not None and found is not None and data is not None:
+        from moe_edge.pictures.diagnosis_report import write_diagnosis_report
+
+        write_diagnosis_report(found, page, model=model.name, data=data.name)
+    report.document(
+        {
+            "path": str(model),
+            **to_dict(inspection),
+            "routing": None if found is None else to_dict(found.routing),
+            "diagnosis": None if found is None else record_diagnosis(found),
+            "report": None if page is None else str(page),
+        }
+    )
     report.say(f"{model}: {inspection.num_bytes:,} bytes, {inspection.description or 'no description'}")
     if inspection.manifest is None:
         report.say("No moe-edge manifest inside: a file of another tool. moe-edge predict needs one.")
     else:
         _show_manifest(report, inspection.manifest)
     _show_structure(report, inspection)
-    if routing is not None:
-        _show_routing(report, routing)
+    if found is not None:
+        show_diagnosis(report, found)
+    if page is not None:
+        report.say(f"Wrote {page}")
     if inspection.manifest is not None:
         report.next_command(f"moe-edge predict {model} DATA.csv --explain")
-
-
-def _route(model: Path, data: Path) -> RoutingSummary:
-    """Run the rows of a table through the file's gate."""
-    import numpy as np
-
-    from moe_edge.routing_summary import summarise_routing
-    from moe_edge.runtime.csv_rows import read_chunks
-    from moe_edge.runtime.predictor import Predictor
-
-    with hide_native_notices():
-        opened = Predictor(model)
-    with opened as predictor:
-        chunks = read_chunks(data, predictor.manifest.schema)
-        weights = [predictor.predict_raw(chunk)["routing_weights"] for chunk in chunks]
-    if not sum(map(len, weights)):
-        raise DataError(f"{data}: expected at least one row, got none")
-    return summarise_routing(np.concatenate(weights))
-
-
-def _show_routing(report: Reporter, routing: RoutingSummary) -> None:
-    report.table(
-        f"Routing of {routing.num_rows} rows",
-        ("expert", "mean weight", "strongest for rows", f"needed for mass {routing.mass:g}, rows"),
-        [
-            (f"expert_{index}", f"{expert.mean_weight:.3f}", expert.strongest_rows, expert.needed_rows)
-            for index, expert in enumerate(routing.experts)
-        ],
-    )
-    report.say(
-        f"A row needs {routing.experts_per_row:.2f} of {len(routing.experts)} experts on average; median margin of its "
-        f"two strongest {routing.median_margin:.2f}; {routing.close_rows} rows are close calls"
-    )
 
 
 def _shape(tensor: TensorView) -> str:

@@ -143,8 +143,17 @@ def _draw_scores(axes: Axes, scores: ExpertScores, drawn: Sequence[int], unit: s
     axes.scatter(
         there, places, marker="|", s=150, linewidths=2.2, color=GREEN, zorder=3, label="mixture, expert's rows"
     )
-    axes.scatter(alone, places, marker="o", s=42, facecolor="white", edgecolor=ORANGE, linewidths=1.6, zorder=2,
-                 label="expert alone, all rows")  # fmt: skip
+    axes.scatter(
+        alone,
+        places,
+        marker="o",
+        s=42,
+        facecolor="white",
+        edgecolor=ORANGE,
+        linewidths=1.6,
+        zorder=2,
+        label="expert alone, all rows",
+    )
     axes.scatter(own, places, marker="o", s=42, color=ORANGE, zorder=4, label="expert, on its own rows")
     axes.tick_params(labelleft=False)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
