@@ -195,7 +195,8 @@ def squared_errors(
     """
     if task is Task.CLASSIFICATION:
         # Among experts that are equally right the one surer of the true class is no better: labels count.
-        return (answers.argmax(axis=2) != np.asarray(target, dtype=np.int64)[:, None]).astype(np.float64)
+        wrong = answers.argmax(axis=2) != np.asarray(target, dtype=np.int64)[:, None]
+        return np.asarray(wrong, dtype=np.float64)
     truth = np.asarray(target, dtype=np.float64).reshape(len(answers), -1)
     spread = truth.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0) if truth.shape[1] > 1 else 1.0
@@ -215,7 +216,7 @@ def best_experts(weights: npt.NDArray[np.floating], errors: npt.NDArray[np.float
     """
     chosen = weights.argmax(axis=1)
     at_chosen = errors[np.arange(len(errors)), chosen]
-    return np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1))
+    return np.asarray(np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1)), dtype=np.intp)
 
 
 def _score(
@@ -229,7 +230,10 @@ def _score(
     classifies = task is Task.CLASSIFICATION
     errors = squared_errors(answers, target, task)
     mixture_errors = squared_errors(prediction[:, None], target, task)[:, 0]
-    summary = (lambda e: 1 - float(e.mean())) if classifies else (lambda e: float(np.sqrt(e.mean())))
+
+    def summary(wrong: npt.NDArray[np.float64]) -> float:
+        return 1 - float(wrong.mean()) if classifies else float(np.sqrt(wrong.mean()))
+
     chosen, best = gate.argmax(axis=1), best_experts(gate, errors)
     counts = np.zeros((experts, experts), dtype=np.int64)
     np.add.at(counts, (chosen, best), 1)
@@ -268,7 +272,8 @@ def _advise(collapsed: tuple[int, ...], experts: int, per_row: float, scores: Ex
         if beaten:
             best = scores.alone.index(better)
             advice.append(
-                f"expert_{best} alone is better than the mixture on these rows ({scores.metric} {score_text(scores, better)} "
-                f"against {score_text(scores, scores.mixture)}): one dense network of its size may do."
+                f"expert_{best} alone is better than the mixture on these rows ({scores.metric} "
+                f"{score_text(scores, better)} against {score_text(scores, scores.mixture)}): "
+                "one dense network of its size may do."
             )
     return tuple(advice)

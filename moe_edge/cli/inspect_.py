@@ -73,7 +73,7 @@ def command(model: Path, *, data: Path | None, page: Path | None, as_json: bool,
     if page is not None:
         report.say(f"Wrote {page}")
     if inspection.manifest is not None:
-        report.next_command(f"moe-edge predict {model} DATA.csv --explain")
+        report.next_command(f"moe-edge predict {model} {data or 'DATA.csv'} --explain")
 
 
 def _shape(tensor: TensorView) -> str:

@@ -123,7 +123,7 @@ def _draw_usage(axes: Axes, diagnosis: Diagnosis, drawn: Sequence[int]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, max(*shares, 1 / total) * 1.18)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    for place, share, one in zip(places, shares, dead, strict=True):
+    for place, (share, one) in enumerate(zip(shares, dead, strict=True)):
         text = f" {share:.1%}" + (f"  collapsed (< {COLLAPSED:.0%} of an even share)" if one else "")
         axes.text(share, place, text, va="center", fontsize=8.5, color=INK)
     used = f"{diagnosis.effective_experts:.1f} of {total} experts in use"

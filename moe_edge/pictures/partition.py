@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -82,8 +82,14 @@ def _draw_curves(axes: Axes, found: FileDiagnosis, x: npt.NDArray[np.float64], a
     """The first output: rows, each expert's curve as strong as its weight, the mixture's, and where 90 % lie."""
     labels = found.manifest.schema.labels
     if answers.interval is not None:
-        low, high = answers.interval[:, 0, 0], answers.interval[:, 1, 0]
-        axes.fill_between(x, low, high, color="#dddddd", linewidth=0, label="90 % of the probability")
+        axes.fill_between(
+            x,
+            answers.interval[:, 0, 0],
+            answers.interval[:, 1, 0],
+            color="#dddddd",
+            linewidth=0,
+            label="90 % of the probability",
+        )
     shown = answers.prediction[:, :1]
     if found.target is not None:
         rows = _some(len(found.features))
@@ -160,10 +166,10 @@ def _draw_plane(found: FileDiagnosis, partition: InputPartition) -> Figure:
     _draw_answer(figure, axes[1], found, partition)
     points = _points(found)
     rows = _some(len(points))
-    axes[0].scatter(*points[rows].T, s=3, color=INK, alpha=0.35, linewidths=0)
+    axes[0].scatter(points[rows, 0], points[rows, 1], s=3, color=INK, alpha=0.35, linewidths=0)
     if best is not None:
         colours = [expert_colour(index) for index in best[rows]]
-        axes[2].scatter(*points[rows].T, s=9, c=colours, alpha=0.85, linewidths=0)
+        axes[2].scatter(points[rows, 0], points[rows, 1], s=9, c=colours, alpha=0.85, linewidths=0)
         axes[2].set_title("Best expert for each row", fontsize=11, color=INK)
     for place, one in enumerate(axes):
         one.set_xlabel(plain_text(partition.columns[0], 30))
@@ -216,13 +222,13 @@ def _draw_answer(figure: Figure, axes: Axes, found: FileDiagnosis, partition: In
     points, rows = _points(found), _some(len(found.features))
     if found.manifest.task is Task.REGRESSION:
         values = partition.answers.prediction[:, 0].reshape(shape).T
-        filled = axes.contourf(x, y, values, levels=14, cmap="cividis")
+        norm = Normalize(float(np.nanmin(values)), float(np.nanmax(values)))
+        filled = axes.contourf(x, y, values, levels=14, cmap="cividis", norm=norm)
         figure.colorbar(filled, ax=axes, label=plain_text(labels[0], 30), shrink=0.9)
         if found.target is not None:
             truth = np.asarray(found.target, dtype=np.float64).reshape(len(points), -1)[rows, 0]
-            axes.scatter(
-                *points[rows].T, c=truth, s=10, cmap=filled.cmap, norm=filled.norm, edgecolor="white", linewidths=0.3
-            )
+            u, v = points[rows].T
+            axes.scatter(u, v, c=truth, s=10, cmap="cividis", norm=norm, edgecolor="white", linewidths=0.3)
         axes.set_title(
             f"The mixture's answer{'; rows: the truth' if found.target is not None else ''}", fontsize=11, color=INK
         )
@@ -239,7 +245,14 @@ def _draw_answer(figure: Figure, axes: Axes, found: FileDiagnosis, partition: In
         wrong = found.answers.prediction.argmax(axis=1) != np.asarray(found.target, dtype=np.int64)
         for mask, colour, size in ((~wrong, INK, 3), (wrong, "#D55E00", 16)):
             chosen = rows[mask[rows]]
-            axes.scatter(*points[chosen].T, s=size, color=colour, alpha=0.4 if size < 10 else 0.9, linewidths=0)
+            axes.scatter(
+                points[chosen, 0],
+                points[chosen, 1],
+                s=size,
+                color=colour,
+                alpha=0.4 if size < 10 else 0.9,
+                linewidths=0,
+            )
         title += "  (large orange: wrong)"
     axes.set_title(title, fontsize=11, color=INK)
 
