@@ -170,7 +170,7 @@ def _by_group(
         first = np.asarray(target, dtype=np.float64).reshape(len(gate), -1)[:, 0]
         cuts = np.quantile(first, [0, 0.25, 0.5, 0.75, 1])
         codes = np.searchsorted(cuts[1:-1], first, side="right")
-        names = [f"{labels[0]}: {low:.4g} to {high:.4g}" for low, high in pairwise(cuts.tolist())]
+        names = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(cuts.tolist())]
     present = [code for code in range(len(names)) if (codes == code).any()][:_MOST_GROUPS]
     return (
         tuple(names[code] for code in present),

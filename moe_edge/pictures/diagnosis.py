@@ -76,7 +76,7 @@ def draw_routing(diagnosis: Diagnosis, path: Path) -> Path:
     right.stairs(diagnosis.margin_histogram, edges, fill=True, color=SKY)
     right.axvspan(0, CLOSE_MARGIN, color=ORANGE, alpha=0.25, linewidth=0)
     right.set_title("Margin of the gate's two strongest experts", fontsize=11, color=INK)
-    right.set_xlabel("difference of their weights;  shaded: close calls, which rounding may flip")
+    right.set_xlabel("difference of their weights;  shaded: close calls")
     for axes in (left, right):
         axes.set_ylabel("rows")
         axes.set_xlim(0, 1)
@@ -118,14 +118,17 @@ def _draw_usage(axes: Axes, diagnosis: Diagnosis, drawn: Sequence[int]) -> None:
     dead = [index in diagnosis.collapsed for index in drawn]
     axes.barh(places, shares, height=0.64, color=[VERMILION if one else BLUE for one in dead])
     total = len(diagnosis.usage)
-    axes.axvline(1 / total, color=FAINT, linewidth=1, linestyle="--")
+    axes.axvline(1 / total, color=FAINT, linewidth=1, linestyle="--", zorder=0)
     axes.set_yticks(places, [f"expert {index}" for index in drawn])
     axes.invert_yaxis()
     axes.set_xlim(0, max(*shares, 1 / total) * 1.18)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for place, (share, one) in enumerate(zip(shares, dead, strict=True)):
-        text = f" {share:.1%}" + (f"  collapsed (< {COLLAPSED:.0%} of an even share)" if one else "")
-        axes.text(share, place, text, va="center", fontsize=8.5, color=INK)
+        text = f"{share:.1%}" + (f"  collapsed (< {COLLAPSED:.0%} of an even share)" if one else "")
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0}
+        axes.annotate(
+            text, (share, place), (3, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK, bbox=box
+        )
     used = f"{diagnosis.effective_experts:.1f} of {total} experts in use"
     axes.set_title(f"Use of each expert: {used}", fontsize=11, color=INK)
     axes.set_xlabel(f"mean gate weight over {diagnosis.num_rows:,} rows;  dashed: an even share")
@@ -165,7 +168,7 @@ def _draw_scores(axes: Axes, scores: ExpertScores, drawn: Sequence[int], unit: s
         axes.set_xlabel(f"RMSE of {plain_text(unit)}, less is better" if unit else "RMSE, less is better")
     else:
         axes.set_xlabel("error in standard deviations of the targets (RMS), less is better")
-    title = f"Mixture {_shown(scores, scores.mixture)}, best possible choice {_shown(scores, scores.oracle)}"
+    title = f"Mixture {_shown(scores, scores.mixture)}, best single expert for each row {_shown(scores, scores.oracle)}"
     axes.set_title(title, fontsize=11, color=INK)
     figure = axes.figure
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False, fontsize=8.5)

@@ -119,7 +119,7 @@ def _groups(found: FileDiagnosis, folder: Path) -> list[Section]:
         diagnosis.groups,
         folder / "groups.png",
         row_title=target,
-        title=f"Which experts speak for which {kind}",
+        title=f"Mean gate weight of each expert by {kind}",
     )
     text = f"Nobody told the experts what to learn. The map shows each one's mean gate weight for each {kind}."
     return [

@@ -69,7 +69,7 @@ def draw_usage(
     Raises:
         MoeEdgeError: If ``path`` can't be written.
     """
-    figure = new_figure(min(12.0, max(4.6, 2.2 + 0.62 * means.shape[1])), 1.6 + 0.36 * len(names))
+    figure = new_figure(min(12.0, max(5.2, 2.2 + 0.62 * means.shape[1])), 1.6 + 0.36 * len(names))
     axes = figure.add_subplot()
     experts = [f"{index}" for index in range(means.shape[1])]
     _heat_map(figure, axes, means, names, experts, colours="Blues", unit="mean gate weight")

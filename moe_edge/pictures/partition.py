@@ -14,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy import ndimage
 
 from moe_edge.diagnosis import best_experts, squared_errors
 from moe_edge.file_diagnosis import FileDiagnosis, InputPartition, MixtureAnswers
@@ -210,8 +211,7 @@ def _draw_regions(axes: Axes, partition: InputPartition) -> None:
         inside = regions == index
         if inside.any() and not inside.all():
             axes.contour(x, y, inside.astype(float), levels=[0.5], colors="white", linewidths=1.1)
-        if inside.mean() >= _LEAST_SHOWN:
-            _name_region(axes, partition, inside, f"expert {index}")
+        _name_region(axes, partition, inside, f"expert {index}")
     axes.set_title("Expert that the gate gives most  (pale: unsure)", fontsize=11, color=INK)
 
 
@@ -234,12 +234,11 @@ def _draw_answer(figure: Figure, axes: Axes, found: FileDiagnosis, partition: In
         )
         return
     codes = partition.answers.prediction.argmax(axis=1).reshape(shape).T
-    greys = ListedColormap([str(0.93 - 0.55 * code / max(len(labels) - 1, 1)) for code in range(len(labels))])
+    greys = ListedColormap([str(0.95 - 0.4 * code / max(len(labels) - 1, 1)) for code in range(len(labels))])
     axes.pcolormesh(x, y, codes, cmap=greys, vmin=-0.5, vmax=len(labels) - 0.5, shading="nearest", rasterized=True)
     for code in np.unique(codes):
         inside = codes == code
-        if inside.mean() >= _LEAST_SHOWN:
-            _name_region(axes, partition, inside, plain_text(labels[code], 16))
+        _name_region(axes, partition, inside, plain_text(labels[code], 16))
     title = "The mixture's answer"
     if found.target is not None:
         wrong = found.answers.prediction.argmax(axis=1) != np.asarray(found.target, dtype=np.int64)
@@ -258,10 +257,17 @@ def _draw_answer(figure: Figure, axes: Axes, found: FileDiagnosis, partition: In
 
 
 def _name_region(axes: Axes, partition: InputPartition, inside: npt.NDArray[np.bool_], name: str) -> None:
-    row, column = _inner_point(inside)
+    """Write a name well inside each connected piece of a region, which need not hold its own centre."""
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.82, "linewidth": 0}
     x, y = partition.axes
-    axes.text(x[column], y[row], name, ha="center", va="center", fontsize=9, color=INK, bbox=box)
+    pieces, count = ndimage.label(inside)
+    for number in range(1, count + 1):
+        piece = pieces == number
+        if piece.mean() < _LEAST_SHOWN:
+            continue
+        depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(depth.argmax(), depth.shape)
+        axes.text(float(x[column]), float(y[row]), name, ha="center", va="center", fontsize=9, color=INK, bbox=box)
 
 
 def _points(found: FileDiagnosis) -> npt.NDArray[np.float64]:
@@ -271,16 +277,3 @@ def _points(found: FileDiagnosis) -> npt.NDArray[np.float64]:
 def _some(count: int) -> npt.NDArray[np.intp]:
     """At most so many rows, evenly over the table: more would be one blot."""
     return np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(np.intp))
-
-
-def _inner_point(inside: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """A place well inside a region, which need not hold its own centre: the last one left by eating away its border."""
-    left = inside
-    while True:
-        padded = np.pad(left, 1)
-        eaten = left & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        if not eaten.any():
-            rows, columns = np.nonzero(left)
-            middle = len(rows) // 2
-            return int(rows[middle]), int(columns[middle])
-        left = eaten
