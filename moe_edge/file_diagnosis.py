@@ -101,6 +101,8 @@ def diagnose_file(
         ModelFileError: If the file can't be read.
         ValueError: If there are no rows.
     """
+    if not len(features):
+        raise ValueError("expected at least one row, got none")
     with Predictor(model, mode="dense") as dense:
         routed, missing = _open_experts(model, dense)
         try:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from moe_edge.config import TrunkConfig
-from moe_edge.training.kinds.registry import NEURAL_EXPERTS, expert_kind
 from moe_edge.training.kinds.kind import NeuralExpert
+from moe_edge.training.kinds.registry import NEURAL_EXPERTS, expert_kind
 from moe_edge.training.kinds.trunk import NAME, build_trunk
 
 
