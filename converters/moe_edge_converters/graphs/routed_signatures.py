@@ -48,9 +48,9 @@ def add_routed_signatures(model: Any, layout: FusedLayout) -> RoutedParts:
     """Add a signature for each part, cut from subgraph 0.
 
     ``gate``: x -> routing_weights (1, E), the gate's side outputs, features. ``gate_n``, for hierarchical gates only:
-    one gate of the tree. ``expert_i``: features -> output (1, values): logits where all experts end in a softmax, else the
-    answer itself. ``combine``: routing_weights (1, E), outputs (1, E, values) -> what ``serving_default`` answers; it
-    holds the softmax, because a runtime's softmax rounds by a row's position among others: fused and routed answers
+    one gate of the tree. ``expert_i``: features -> output (1, values): logits where all experts end in a softmax, else
+    the answer itself. ``combine``: routing_weights (1, E), outputs (1, E, values) -> what ``serving_default`` answers;
+    it holds the softmax, because a runtime's softmax rounds by a row's position among others: fused and routed answers
     would differ in the last bit.
 
     Args:
