@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from moe_edge import Predictor
 from moe_edge.errors import DataError
+from moe_edge.runtime import mixture_density
 from moe_edge.runtime.mixture_density import MixtureDensity, normal_cdf
 
 LEVELS = (0.01, 0.05, 0.5, 0.95, 0.999)
@@ -101,6 +102,19 @@ def test_rows_without_numbers_stay_without():
     )
     found = density.quantiles((0.5,))
     assert np.isnan(found[0]).all() and found[1, 0, 0] == 0
+
+
+def test_many_rows_are_answered_like_one(monkeypatch):
+    density = make(7, 30, 4, 2, spread=3.0)
+    whole = density.quantiles(LEVELS)
+    monkeypatch.setattr(mixture_density, "_MOST_VALUES", 100)
+    np.testing.assert_array_equal(density.quantiles(LEVELS), whole)
+    assert make(7, 0, 4, 2).quantiles(LEVELS).shape == (0, len(LEVELS), 2)
+
+
+def test_a_row_that_no_expert_counts_for_has_no_quantile():
+    density = MixtureDensity(weights=np.zeros((1, 2)), means=np.ones((1, 2, 1)), sigmas=np.ones((1, 2, 1)))
+    assert np.isnan(density.quantiles((0.5,))).all()
 
 
 @pytest.mark.parametrize("levels", [(), (0.0,), (0.5, 1.0), (float("nan"),)])
