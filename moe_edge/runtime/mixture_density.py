@@ -140,7 +140,7 @@ class MixtureDensity:
         means, sigmas = (part[rows].transpose(0, 2, 1)[:, None] for part in (self.means, self.sigmas))
         shape = (len(weights), len(levels), means.shape[2], means.shape[3])
         weights, means, sigmas = (
-            np.broadcast_to(part, shape).reshape(-1, shape[3]) for part in (weights, means, sigmas)
+            np.broadcast_to(part, shape).reshape(-1, shape[3]).astype(np.float64) for part in (weights, means, sigmas)
         )
         wanted = np.broadcast_to(np.asarray(levels, dtype=np.float64)[None, :, None], shape[:3]).reshape(-1)
         return _solve(weights, means, sigmas, wanted).reshape(shape[:3])
