@@ -116,8 +116,8 @@ def _show_scores(report: Reporter, diagnosis: Diagnosis, scores: ExpertScores) -
     ]
     rows.append(("mixture", score_text(scores, scores.mixture), "-", "-"))
     report.table(
-        f"{scores.metric} on {diagnosis.num_rows:,} rows (own rows: where the gate gives the expert most)",
-        ("", "all rows", "own rows", "mixture on those"),
+        f"{scores.metric} on {diagnosis.num_rows:,} rows as given, seen in training or not",
+        ("", "all rows", "where the gate prefers it", "mixture there"),
         rows,
     )
     report.say(

@@ -122,7 +122,7 @@ def _draw_usage(axes: Axes, diagnosis: Diagnosis, drawn: Sequence[int]) -> None:
     axes.set_yticks(places, [f"expert {index}" for index in drawn])
     axes.invert_yaxis()
     axes.set_xlim(0, max(*shares, 1 / total) * 1.18)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     for place, (share, one) in enumerate(zip(shares, dead, strict=True)):
         text = f"{share:.1%}" + (f"  collapsed (< {COLLAPSED:.0%} of an even share)" if one else "")
         box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0}
@@ -162,7 +162,7 @@ def _draw_scores(axes: Axes, scores: ExpertScores, drawn: Sequence[int], unit: s
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     if scores.metric == "accuracy":
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("accuracy, more is better")
     elif scores.metric == "rmse":
         axes.set_xlabel(f"RMSE of {plain_text(unit)}, less is better" if unit else "RMSE, less is better")

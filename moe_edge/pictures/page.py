@@ -50,6 +50,9 @@ pre { background: #f4f4f4; padding: .8rem 1rem; overflow-x: auto; }
 .scroll { overflow-x: auto; }
 """
 
+_SHOWN_SIZE = 0.7
+"""Pixels of the page for one of a picture's, which have 150 an inch: letters of all pictures look about alike."""
+
 
 def write_page(path: Path, *, title: str, lead: str, sections: Sequence[Section]) -> Path:
     """Write the page, whole or not at all.
@@ -86,10 +89,13 @@ def _section(section: Section) -> str:
             f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
         )
     if section.picture is not None:
-        content = base64.b64encode(section.picture.read_bytes()).decode("ascii")
+        png = section.picture.read_bytes()
+        content = base64.b64encode(png).decode("ascii")
+        # Bytes 16 to 20 of a PNG are its width.
+        width = round(int.from_bytes(png[16:20], "big") * _SHOWN_SIZE)
         caption = escape(section.caption, quote=True)
         parts.append(
-            f'<figure><img src="data:image/png;base64,{content}" alt="{caption}">\n'
+            f'<figure><img src="data:image/png;base64,{content}" width="{width}" alt="{caption}">\n'
             f"<figcaption>{caption}</figcaption></figure>"
         )
     if section.commands:

@@ -114,7 +114,7 @@ def test_people_read_scores_and_advice(line, plane):
         "Effective number of experts",
         "Mean gate weight by y",
         "accuracy on 300 rows",
-        "mixture on those",
+        "where the gate prefers it",
         "The gate's choice is the best expert for",
         f"Next: moe-edge predict {model} {table} --explain",
     ):
