@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from click.testing import CliRunner
 
 from moe_edge.cli.main import main
 from moe_edge.config import Combine, Task
+from moe_edge.hierarchy import GateTree
 from moe_edge_converters.conversion import convert_spec
 from moe_edge_converters.given_rows import probe_rows
+from moe_edge_converters.graphs.gaussian_gate_graph import gaussian_gate_graph
+from moe_edge_converters.graphs.hierarchical_gate_graph import hierarchical_gate_graph
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec, dense_stack
@@ -188,3 +192,29 @@ def test_what_cannot_be_shown_is_refused_in_one_line(line, here, arguments, code
 def test_a_foreign_file_has_no_columns_to_read(foreign_file, line):
     result = run(foreign_file, "--data", line[2])
     assert result.exit_code == 1 and "written by moe-edge" in result.output
+
+
+def test_a_hierarchy_of_gates_is_shown_as_a_tree(plane, tmp_path):
+    _, table = plane
+    # The root looks at x0; each gate below it at x1.
+    kernels = np.array([[[5, -5], [0, 0]], [[0, 0], [5, -5]], [[0, 0], [5, -5]]], dtype=np.float32)
+    tree = GateTree.from_nested([[0, 1], [2, 3]])
+    gate = hierarchical_gate_graph((2,), tree, [(kernels, np.zeros((3, 2), np.float32))])
+    model = write(tmp_path / "tree.tflite", replace(plane_spec(), gate=gate))
+    page = tmp_path / "tree.html"
+    document = json.loads(run(model, "--data", table, "--report", page, "--json").stdout)
+    assert document["diagnosis"]["gate_tree"] == [[0, 1], [2, 3]]
+    assert document["diagnosis"]["scores"]["mixture"] > 0.95
+    text = page.read_text()
+    assert "The hierarchy of gates" in text and text.count("data:image/png;base64,") == 6
+    shown = run(model, "--data", table).output
+    assert "├─ gate_1" in shown and "└─ expert_3" in shown
+
+
+def test_a_gaussian_gates_file_is_diagnosed_too(plane, tmp_path):
+    _, table = plane
+    corners = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]) / 2
+    gate = gaussian_gate_graph((2,), peak=np.zeros(4), mean=corners, whitening=np.full((4, 2), 3.0))
+    model = write(tmp_path / "gaussian.tflite", replace(plane_spec(), gate=gate))
+    found = json.loads(run(model, "--data", table, "--json").stdout)["diagnosis"]
+    assert found["effective_experts"] > 3.5 and found["scores"]["gate_picks_best"] > 0.9
