@@ -24,7 +24,7 @@ from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
-from moe_edge_converters.spec import GraphNetwork, MixtureSpec
+from moe_edge_converters.spec import MixtureSpec, is_float_only
 
 GATHER_FROM = 6
 """Experts for each chosen one from which GATHER is faster than computing all.
@@ -82,11 +82,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
-    if isinstance(spec.gate, GraphNetwork) and spec.gate.float_only and options.gate_scheme is not Scheme.FLOAT32:
-        raise ConversionError(
-            f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
-            "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
-        )
+    _refuse_rounding(spec, options)
     if rows is None and options.needs_calibration:
         scheme = next(scheme for scheme in options.used if scheme.needs_calibration)
         raise ConversionError(
@@ -95,7 +91,7 @@ def assemble(
         )
     if choose_layout(spec, options) is Layout.GATHER:
         return _assemble_gathered(spec, options)
-    schemes = options.schemes_of(spec.num_experts)
+    schemes = expert_schemes(spec, options)
     names = [scheme.value for scheme in schemes]
     # One int8 scale can't hold sigmas of very different size: such files give the moments only.
     float_model, layout = build_fused_graph(spec, names, densities=not options.int8_io)
@@ -159,6 +155,33 @@ def _assemble_gathered(spec: MixtureSpec, options: ConversionOptions) -> Assembl
         self_contained=options.self_contained,
         layout=Layout.GATHER,
     )
+
+
+def _refuse_rounding(spec: MixtureSpec, options: ConversionOptions) -> None:
+    """Refuse a scheme that was asked for by name for a part that stays float32 in all of them.
+
+    Raises:
+        ConversionError: For a gate or an expert.
+    """
+    if is_float_only(spec.gate) and options.gate_scheme is not Scheme.FLOAT32:
+        raise ConversionError(
+            f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
+            "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
+        )
+    for index, scheme in (options.expert_schemes or {}).items():
+        if index < spec.num_experts and is_float_only(spec.experts[index]) and scheme is not Scheme.FLOAT32:
+            raise ConversionError(
+                f"expected --expert-scheme {index}=float32, got {scheme.value}: expert_{index} is made of decision "
+                "trees, whose thresholds 8 bits would move; drop the option, it stays float32 in every scheme"
+            )
+
+
+def expert_schemes(spec: MixtureSpec, options: ConversionOptions) -> list[Scheme]:
+    """Each expert's scheme: the one asked for, but float32 where an expert may have no other."""
+    asked = options.schemes_of(spec.num_experts)
+    return [
+        Scheme.FLOAT32 if is_float_only(expert) else scheme for expert, scheme in zip(spec.experts, asked, strict=True)
+    ]
 
 
 def writes_routed(spec: MixtureSpec, options: ConversionOptions) -> bool:

@@ -18,7 +18,7 @@ from moe_edge._version import __version__
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
-from moe_edge_converters.assembly import choose_layout, writes_routed
+from moe_edge_converters.assembly import choose_layout, expert_schemes, writes_routed
 from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, branch_signature, expert_signature
 from moe_edge_converters.options import ConversionOptions, Layout
 from moe_edge_converters.schemes.calibration import Coverage
@@ -95,19 +95,18 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
     if spec.trunk is not None:
         parts.append(Part(id="trunk", role=Role.TRUNK))
-    parts.append(Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=signature(GATE)))
+    stored = options.gate_scheme.value
+    parts.append(Part(id=GATE, role=Role.GATE, scheme=stored, signature=signature(GATE)))
     if isinstance(spec.gate, HierarchicalNetwork):
         for node, parent in enumerate(spec.gate.tree.parents):
             above = GATE if parent is None else branch_signature(parent)
             name = branch_signature(node)
             # The gather layout has the whole gate only.
             runs_alone = signature(name) if choose_layout(spec, options) is not Layout.GATHER else None
-            parts.append(
-                Part(id=name, role=Role.GATE, parent=above, scheme=options.gate_scheme.value, signature=runs_alone)
-            )
-    for index, scheme in enumerate(options.schemes_of(spec.num_experts)):
+            parts.append(Part(id=name, role=Role.GATE, parent=above, scheme=stored, signature=runs_alone))
+    for index, chosen in enumerate(expert_schemes(spec, options)):
         name = expert_signature(index)
-        parts.append(Part(id=name, role=Role.EXPERT, scheme=scheme.value, signature=signature(name)))
+        parts.append(Part(id=name, role=Role.EXPERT, scheme=chosen.value, signature=signature(name)))
     parts.append(Part(id=COMBINE, role=Role.COMBINE, signature=signature(COMBINE)))
     return parts
 

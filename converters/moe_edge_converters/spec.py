@@ -90,7 +90,8 @@ class GraphNetwork:
         num_outputs: Values that the network answers with.
         ends_in_softmax: Whether the operator that writes its answer is a softmax, and the last of the graph.
         side_outputs: Names of the graph's further outputs, (1, 1) each, which the mixture gives as well.
-        float_only: Whether it stays float32 whatever scheme is asked for; gates like that refuse any other.
+        float_only: Whether it stays float32 in every scheme: decision trees, whose thresholds may not move, and gates
+            that compute distances or logarithms.
     """
 
     model: bytes
@@ -112,6 +113,11 @@ class HierarchicalNetwork(GraphNetwork):
 
 
 Network = DenseNetwork | GraphNetwork
+
+
+def is_float_only(network: Network) -> bool:
+    """Whether a network stays float32 in every scheme."""
+    return isinstance(network, GraphNetwork) and network.float_only
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -61,6 +61,8 @@ class Explanation:
     experts_run: npt.NDArray[np.intp] | None = None
     gate_log_density: npt.NDArray[np.float32] | None = None
     usual_log_density: float | None = None
+    expert_means: npt.NDArray[np.float32] | None = None
+    expert_sigmas: npt.NDArray[np.float32] | None = None
 
     @property
     def is_unusual(self) -> npt.NDArray[np.bool_] | None:
@@ -72,9 +74,6 @@ class Explanation:
             return None
         # A density that is no number is none that a training row had.
         return ~(self.gate_log_density >= self.usual_log_density)
-
-    expert_means: npt.NDArray[np.float32] | None = None
-    expert_sigmas: npt.NDArray[np.float32] | None = None
 
     @property
     def density(self) -> MixtureDensity | None:

@@ -227,10 +227,10 @@ class Predictor:
                 or a pandas data frame.
 
         Returns:
-            ``prediction`` (n, K), ``routing_weights`` (n, E), for Gaussian experts ``sigma`` (n, K), ``expert_means``
-            and ``expert_sigmas`` (n, E, K), and for Gaussian gates ``gate_log_density`` (n, 1), how usual the row is;
-            float32. Routed also ``experts_run``, int (n,), and the routing weights are those that counted: means and
-            sigmas of experts with weight 0 mean nothing.
+            float32 ``prediction`` (n, K), ``routing_weights`` (n, E); for Gaussian experts ``sigma`` (n, K),
+            ``expert_means`` and ``expert_sigmas`` (n, E, K); for Gaussian gates ``gate_log_density`` (n, 1), how usual
+            the row is. Routed also ``experts_run``, int (n,), and the routing weights are those that counted: means
+            and sigmas of experts with weight 0 mean nothing.
 
         Raises:
             DataError: If ``x`` isn't what the model takes.

@@ -55,7 +55,8 @@ def hierarchical_gate_graph(
         name="all_logits" if len(layers) == 1 else "bank",
     )
     if len(layers) > 1:
-        pieces = builder.split(logits, num_gates, names=[f"node_{node}/layer_0" for node in range(num_gates)])
+        names = [f"node_{node}/layer_0" for node in range(num_gates)]
+        pieces = builder.split(logits, num_gates, names=names) if num_gates > 1 else [logits]
         for number, (kernels, biases) in enumerate(layers[1:], start=1):
             last = number == len(layers) - 1
             pieces = [
@@ -64,7 +65,8 @@ def hierarchical_gate_graph(
                     kernels[node].T,
                     biases[node],
                     activation="linear" if last else activation,
-                    name=f"node_{node}/layer_{number}",
+                    # A tree of one gate has nothing to join.
+                    name="all_logits" if last and num_gates == 1 else f"node_{node}/layer_{number}",
                 )
                 for node, piece in enumerate(pieces)
             ]

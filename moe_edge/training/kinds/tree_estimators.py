@@ -1,0 +1,166 @@
+"""Experts made of decision trees, fitted by scikit-learn and held exactly in one layer.
+
+Layer: desktop (training).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from moe_edge.config import Combine, Task
+from moe_edge.training.estimator_trees import TreeSums, side_by_side
+from moe_edge.training.estimators import (
+    constant_classifier,
+    estimator_model,
+    gaussian_trees,
+    read_trees,
+    regression_trees,
+)
+from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
+from moe_edge.training.kinds.registry import with_defaults
+from moe_edge.training.kinds.weighted_rows import as_targets, log_sigmas, weighty_rows
+
+
+class TreeExpert(FittedExpert):
+    """What all kinds of trees share.
+
+    Options are scikit-learn's; one that is None is left to scikit-learn.
+    """
+
+    one_output: ClassVar[bool] = False
+    """Whether the estimator takes one output only; for several, one is fitted for each."""
+
+    @abstractmethod
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """An unfitted estimator."""
+
+    def fit(self, job: ExpertJob, x: Floats, y: npt.NDArray[Any], weights: Weights) -> keras.Model:
+        """Fit; errors as of ``weighty_rows``."""
+        x, y, weights = weighty_rows(self.name, job, x, y, weights)
+        if job.task is Task.CLASSIFICATION:
+            return self.fit_classifier(x, y, weights, num_classes=job.num_outputs, seed=job.seed, options=job.options)
+        chosen = self._chosen(job.options)
+        y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        columns = [y[:, [index]] for index in range(y.shape[1])] if self.one_output else [y]
+        estimators = [
+            self.estimator(classifies=False, seed=job.seed, options=chosen).fit(
+                x, as_targets(part), sample_weight=weights
+            )
+            for part in columns
+        ]
+        sums = (
+            read_trees(estimators[0])
+            if len(estimators) == 1
+            else side_by_side([read_trees(each) for each in estimators])
+        )
+        predicted = np.column_stack([each.predict(x) for each in estimators])
+        return self._regression(sums, x.shape[1], job, log_sigmas(predicted, y, weights))
+
+    def fit_classifier(
+        self,
+        x: Floats,
+        y: npt.NDArray[Any],
+        weights: Weights,
+        *,
+        num_classes: int,
+        seed: int,
+        options: Mapping[str, Any],
+    ) -> keras.Model:
+        """Fit to class codes below ``num_classes``, some of which may have no row; those get probability 0."""
+        present = np.unique(y)
+        if len(present) == 1:
+            return constant_classifier(x.shape[1], int(present[0]), num_classes)
+        estimator = self.estimator(classifies=True, seed=seed, options=self._chosen(options))
+        estimator.fit(x, y, sample_weight=weights)
+        return estimator_model(estimator, x.shape[1], num_outputs=num_classes, classes=estimator.classes_)
+
+    def _chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in with_defaults(self, options).items() if value is not None}
+
+    def _regression(self, sums: TreeSums, num_features: int, job: ExpertJob, logs: Weights) -> keras.Model:
+        if job.combine is Combine.GAUSSIAN:
+            return gaussian_trees(sums, num_features, logs)
+        return regression_trees(sums, num_features)
+
+
+class DecisionTreeExpert(TreeExpert):
+    """One tree."""
+
+    name = "decision_tree"
+    options: ClassVar[Mapping[str, Any]] = {"max_depth": 8, "min_samples_leaf": 5, "max_leaf_nodes": None}
+
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+        return (DecisionTreeClassifier if classifies else DecisionTreeRegressor)(random_state=seed, **options)
+
+
+class RandomForestExpert(TreeExpert):
+    """The mean of many trees, each fitted to a random draw of the rows (Breiman 2001)."""
+
+    name = "random_forest"
+    options: ClassVar[Mapping[str, Any]] = {
+        "n_estimators": 100,
+        "max_depth": 8,
+        "min_samples_leaf": 1,
+        "max_features": None,
+        "max_leaf_nodes": None,
+    }
+
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+        return (RandomForestClassifier if classifies else RandomForestRegressor)(random_state=seed, **options)
+
+
+class GradientBoostingExpert(TreeExpert):
+    """A sum of small trees, each fitted to what the ones before left (Friedman 2001)."""
+
+    name = "gradient_boosting"
+    one_output = True
+    options: ClassVar[Mapping[str, Any]] = {
+        "n_estimators": 100,
+        "max_depth": 3,
+        "learning_rate": 0.1,
+        "min_samples_leaf": 1,
+        "subsample": 1.0,
+        "max_features": None,
+    }
+
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+        return (GradientBoostingClassifier if classifies else GradientBoostingRegressor)(random_state=seed, **options)
+
+
+class HistGradientBoostingExpert(TreeExpert):
+    """Gradient boosting over binned features: fast on many rows."""
+
+    name = "hist_gradient_boosting"
+    one_output = True
+    options: ClassVar[Mapping[str, Any]] = {
+        "max_iter": 100,
+        "max_depth": None,
+        "max_leaf_nodes": 31,
+        "learning_rate": 0.1,
+        "min_samples_leaf": 20,
+        "l2_regularization": 0.0,
+        "max_bins": 255,
+        "early_stopping": False,
+    }
+
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        kind = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+        return kind(random_state=seed, **options)
