@@ -25,6 +25,8 @@ SHARED = (
     "schema",
     "manifest",
     "routing",
+    "diagnosis",
+    "file_diagnosis",
     "parity",
     "strict",
     "atomic",

@@ -14,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
 from moe_edge.diagnosis import best_experts, squared_errors
@@ -222,11 +223,16 @@ def _draw_answer(figure: Figure, axes: Axes, found: FileDiagnosis, partition: In
     points, rows = _points(found), _some(len(found.features))
     if found.manifest.task is Task.REGRESSION:
         values = partition.answers.prediction[:, 0].reshape(shape).T
-        norm = Normalize(float(np.nanmin(values)), float(np.nanmax(values)))
-        filled = axes.contourf(x, y, values, levels=14, cmap="cividis", norm=norm)
-        figure.colorbar(filled, ax=axes, label=plain_text(labels[0], 30), shrink=0.9)
+        truth = None
         if found.target is not None:
             truth = np.asarray(found.target, dtype=np.float64).reshape(len(points), -1)[rows, 0]
+        # One scale for answers and truth, so that a colour that stands out is an error.
+        seen = values.ravel() if truth is None else np.concatenate([values.ravel(), truth])
+        low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+        norm = Normalize(low, high)
+        filled = axes.contourf(x, y, values, levels=MaxNLocator(16).tick_values(low, high), cmap="cividis", norm=norm)
+        figure.colorbar(filled, ax=axes, label=plain_text(labels[0], 30), shrink=0.9)
+        if truth is not None:
             u, v = points[rows].T
             axes.scatter(u, v, c=truth, s=10, cmap="cividis", norm=norm, edgecolor="white", linewidths=0.3)
         axes.set_title(
