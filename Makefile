@@ -1,4 +1,5 @@
 # make demo   the whole job on handwritten digits, with pictures in demo-output/
+# make s-curve  three straight lines and a gate against one line: a picture, and a check that exits 1
 # make test   formatting, lint, types, import rules and all tests, as CI runs them
 # Nothing needs to be done first: each target makes .venv when it is missing or out of date.
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench wheel clean
+.PHONY: help demo s-curve test lint bench wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -32,6 +33,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/moe-edge demo
+
+s-curve: $(STAMP)
+	$(BIN)/python demos/s_curve/run.py
 
 test: lint
 	$(BIN)/pytest
