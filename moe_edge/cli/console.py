@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,9 @@ class Reporter:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console, transient=True) as bar:
+        # Lines said meanwhile go above the bar, but never into it where standard output is a file.
+        shared = sys.stdout.isatty()
+        with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar:
             task = bar.add_task(description, total=total, note="")
 
             def advance(steps: int, note: str) -> None:

@@ -6,7 +6,7 @@ Layer: command line. Reads and checks settings and the table before TensorFlow i
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
 from moe_edge.cli.option_sections import SectionedCommand
 from moe_edge.cli.train_options import Settings, asked_settings, default_output, train_options
-from moe_edge.cli.train_report import document, say_result, say_split
-from moe_edge.config import Task
+from moe_edge.cli.train_report import document, say_iteration, say_result, say_split
+from moe_edge.config import Strategy, Task
 from moe_edge.errors import DataError, require
 from moe_edge.job_config import JobConfig
 
@@ -112,15 +112,18 @@ def _train(reporter: Reporter, data: Path, path: Path, settings: Settings) -> No
     from moe_edge.training.archive import save_model
     from moe_edge.training.fit import train_mixture
 
-    with reporter.progress("Training", total=job.training.epochs) as advance:
+    iterates = job.training.strategy is Strategy.EM
+    reporter.say("2. Train the experts")
+    total = job.training.em_iterations if iterates else job.training.epochs
+    with reporter.progress("Training", total=total) as advance:
+
+        def tell(number: int, figures: Mapping[str, float]) -> None:
+            advance(1, _note(figures))
+            if iterates:
+                say_iteration(reporter, number, figures)
+
         try:
-            result = train_mixture(
-                dataset,
-                split,
-                job.mixture,
-                job.training,
-                on_epoch=lambda epoch, figures: advance(1, _note(figures)),
-            )
+            result = train_mixture(dataset, split, job.mixture, job.training, on_epoch=tell)
         except ValueError as error:
             # A kind's options, which are checked by the kind itself.
             raise DataError(str(error)) from error
@@ -193,7 +196,7 @@ def _check_columns(job: JobConfig, known: tuple[str, ...]) -> None:
             raise DataError(f"--gate-features: there is no feature column {name!r}{hint}")
 
 
-def _note(figures: Any) -> str:
+def _note(figures: Mapping[str, float]) -> str:
     for name, words in (("val_loss", "validation loss"), ("log_likelihood", "log-likelihood"), ("loss", "loss")):
         if name in figures:
             return f"{words} {figures[name]:.4f}"

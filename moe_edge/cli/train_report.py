@@ -5,7 +5,7 @@ Layer: command line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -47,12 +47,21 @@ def say_split(reporter: Reporter, dataset: Dataset, split: Split, job: JobConfig
         reporter.say(f"   column {name!r}: {count} missing values {filled}")
 
 
+def say_iteration(reporter: Reporter, number: int, figures: Mapping[str, float]) -> None:
+    """One iteration of EM, told when it ends."""
+    rejected = int(figures["rejected"])
+    told = f"; {rejected} part(s) fitted worse and stayed as they were" if rejected else ""
+    reporter.say(
+        f"   iteration {number}: log-likelihood {figures['log_likelihood']:.6g} a row, "
+        f"of validation rows {figures['val_log_likelihood']:.6g}{told}"
+    )
+
+
 def say_result(
     reporter: Reporter, result: TrainingResult, config: MixtureConfig, training: TrainingConfig, path: Path
 ) -> None:
-    """Steps 2 to 4: experts, gate, and the combined mixture's scores."""
+    """Steps 2 to 4: experts, gate, and the combined mixture's scores; step 2 was announced before the training."""
     metric = result.test.metric
-    reporter.say("2. Train the experts")
     if config.trunk is not None:
         reporter.say(f"   all after a shared trunk: {config.trunk.kind}, {config.trunk.units} features")
     reporter.table(
@@ -60,18 +69,17 @@ def say_result(
         ("expert", "mean gate weight", f"held-out {metric} alone", "rows chosen for", f"{metric} on those"),
         [(e.index, f"{e.usage:.3f}", _figure(e.alone), e.chosen.rows, _figure(e.chosen)) for e in result.experts],
     )
-    for index, value in enumerate(result.history.get("log_likelihood", ()), start=1):
-        reporter.say(f"   iteration {index}: log-likelihood {value:.6g} a row")
     reporter.say("3. Train the gate")
     reporter.say(
         f"   {_gate_sentence(config, training)}; least used expert {min(result.usage):.3f}, "
         f"even would be {1 / config.gate.num_experts:.3f}"
     )
-    epochs = len(result.history.get("loss", ()))
-    if epochs:
+    rounds = _rounds(result)
+    if rounds:
+        by_validation = training.recipe is Recipe.COMPETITIVE or training.strategy is not Strategy.JOINT
         reporter.say(
-            f"   epoch {result.best_epoch} of {epochs} kept"
-            + (", the best on the validation rows" if training.recipe is Recipe.COMPETITIVE else ", the last")
+            f"   {'iteration' if training.strategy is Strategy.EM else 'epoch'} {result.best_epoch} of {rounds} kept, "
+            + ("the best on the validation rows" if by_validation else "the last")
         )
     reporter.say(f"4. Combine ({config.combine.value})")
     for name, score in (("training", result.train), ("validation", result.validation), ("held out", result.test)):
@@ -99,7 +107,7 @@ def document(dataset: Dataset, split: Split, result: TrainingResult, job: JobCon
         "data": to_dict(job.data),
         "config": to_dict(job.mixture),
         "training": to_dict(job.training),
-        "epochs": len(result.history.get("loss", ())),
+        "epochs": _rounds(result),
         "best_epoch": result.best_epoch,
         "history": result.history,
         "experts": [asdict(expert) for expert in result.experts],
@@ -110,6 +118,11 @@ def document(dataset: Dataset, split: Split, result: TrainingResult, job: JobCon
         },
         "warnings": list(result.warnings),
     }
+
+
+def _rounds(result: TrainingResult) -> int:
+    """Epochs, or iterations of EM; 0 where nothing learnt step by step."""
+    return max(map(len, result.history.values()), default=0)
 
 
 def _pieces_sentence(training: TrainingConfig) -> str:

@@ -62,8 +62,9 @@ def fit_components(x: npt.NDArray[Any], responsibilities: Array, covariance: str
     """The closed-form M step: weighted shares, means and covariances.
 
     The floor of a column's variance is the larger of ``VARIANCE_FLOOR`` times its variance over all rows and
-    ``MIN_SCALE`` squared: a lower limit for diagonal covariances (still the maximum of the likelihood within the
-    limit), added to the diagonal of full ones. An expert of no rows gets the mean and variance of all.
+    ``MIN_SCALE`` squared. It is a lower limit, of full covariances in every direction (``S - diag(floor)`` has no
+    negative eigenvalue), and the fit is the maximum of the likelihood within it, so that EM's likelihood doesn't fall.
+    An expert of no rows gets the mean and variance of all.
 
     Args:
         x: Features (n, F).
@@ -92,7 +93,11 @@ def fit_components(x: npt.NDArray[Any], responsibilities: Array, covariance: str
         factors = []
         for share, centre in zip(shares.T, mean, strict=True):
             distance = rows - centre
-            lower = np.linalg.cholesky((distance * share[:, None]).T @ distance + np.diag(floor))
+            # In units of the floor, where the limit is the identity: eigenvalues below 1 rise to 1.
+            scaled = distance / np.sqrt(floor)
+            values, directions = np.linalg.eigh((scaled * share[:, None]).T @ scaled)
+            limited = (directions * np.maximum(values, 1.0)) @ directions.T
+            lower = np.linalg.cholesky(limited) * np.sqrt(floor)[:, None]
             factors.append(np.tril(np.linalg.solve(lower, np.eye(len(floor)))))
         whitening = np.stack(factors)
     return GaussianComponents(log_prior=log_prior, mean=mean, whitening=whitening)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
-from moe_edge.training.estimator_trees import TreeSums, side_by_side
+from moe_edge.training.estimator_trees import side_by_side
 from moe_edge.training.estimators import (
     constant_classifier,
     estimator_model,
@@ -24,13 +24,15 @@ from moe_edge.training.estimators import (
 )
 from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
 from moe_edge.training.kinds.registry import with_defaults
+from moe_edge.training.kinds.unseen_residuals import cross_fitted, out_of_bag
 from moe_edge.training.kinds.weighted_rows import as_targets, log_sigmas, weighty_rows
 
 
 class TreeExpert(FittedExpert):
     """What all kinds of trees share.
 
-    Options are scikit-learn's; one that is None is left to scikit-learn.
+    Options are scikit-learn's; one that is None is left to scikit-learn. A Gaussian expert's sigma is that of rows that
+    the trees haven't seen (``unseen_residuals``).
     """
 
     one_output: ClassVar[bool] = False
@@ -47,20 +49,21 @@ class TreeExpert(FittedExpert):
             return self.fit_classifier(x, y, weights, num_classes=job.num_outputs, seed=job.seed, options=job.options)
         chosen = self._chosen(job.options)
         y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
-        columns = [y[:, [index]] for index in range(y.shape[1])] if self.one_output else [y]
+        parts = [as_targets(y[:, [index]]) for index in range(y.shape[1])] if self.one_output else [as_targets(y)]
         estimators = [
-            self.estimator(classifies=False, seed=job.seed, options=chosen).fit(
-                x, as_targets(part), sample_weight=weights
-            )
-            for part in columns
+            self.estimator(classifies=False, seed=job.seed, options=chosen).fit(x, part, sample_weight=weights)
+            for part in parts
         ]
-        sums = (
-            read_trees(estimators[0])
-            if len(estimators) == 1
-            else side_by_side([read_trees(each) for each in estimators])
+        sums = side_by_side([read_trees(each) for each in estimators])
+        if job.combine is not Combine.GAUSSIAN:
+            return regression_trees(sums, x.shape[1])
+        unseen = np.column_stack(
+            [
+                self._unseen(each, chosen, x, part, weights, seed=job.seed)
+                for each, part in zip(estimators, parts, strict=True)
+            ]
         )
-        predicted = np.column_stack([each.predict(x) for each in estimators])
-        return self._regression(sums, x.shape[1], job, log_sigmas(predicted, y, weights))
+        return gaussian_trees(sums, x.shape[1], log_sigmas(unseen, y, weights))
 
     def fit_classifier(
         self,
@@ -83,10 +86,25 @@ class TreeExpert(FittedExpert):
     def _chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in with_defaults(self, options).items() if value is not None}
 
-    def _regression(self, sums: TreeSums, num_features: int, job: ExpertJob, logs: Weights) -> keras.Model:
-        if job.combine is Combine.GAUSSIAN:
-            return gaussian_trees(sums, num_features, logs)
-        return regression_trees(sums, num_features)
+    def _unseen(
+        self,
+        fitted: Any,
+        options: Mapping[str, Any],
+        x: Floats,
+        part: npt.NDArray[Any],
+        weights: Weights,
+        *,
+        seed: int,
+    ) -> npt.NDArray[np.float64]:
+        """What the estimator answers to rows that it hasn't seen, (n, K): by cross-fitting; NaN where that is unknown.
+
+        A single row can't be left out of anything: then its own answer.
+        """
+        if len(x) < 2:
+            return np.asarray(fitted.predict(x), np.float64).reshape(len(x), -1)
+        return cross_fitted(
+            lambda: self.estimator(classifies=False, seed=seed, options=options), x, part, weights, seed=seed
+        )
 
 
 class DecisionTreeExpert(TreeExpert):
@@ -119,6 +137,22 @@ class RandomForestExpert(TreeExpert):
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
         return (RandomForestClassifier if classifies else RandomForestRegressor)(random_state=seed, **options)
+
+    def _unseen(
+        self,
+        fitted: Any,
+        options: Mapping[str, Any],
+        x: Floats,
+        part: npt.NDArray[Any],
+        weights: Weights,
+        *,
+        seed: int,
+    ) -> npt.NDArray[np.float64]:
+        """Out of bag: costs no further fit. A forest so small that its trees drew all rows is cross-fitted."""
+        answers = out_of_bag(fitted, x)
+        if np.isnan(answers).all():
+            return super()._unseen(fitted, options, x, part, weights, seed=seed)
+        return answers
 
 
 class GradientBoostingExpert(TreeExpert):

@@ -43,9 +43,10 @@ def as_targets(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def log_sigmas(predicted: npt.NDArray[Any], y: npt.NDArray[Any], weights: Weights) -> Weights:
-    """The logarithm of each output's weighted root mean square residual, float64 (K,)."""
+    """The logarithm of each output's weighted root mean square residual, float64 (K,); NaN answers are left out."""
     residuals = np.asarray(predicted, dtype=np.float64).reshape(len(weights), -1) - y.reshape(len(weights), -1)
-    variance = np.average(residuals**2, axis=0, weights=weights)
+    known = ~np.isnan(residuals).any(axis=1)
+    variance = np.average(residuals[known] ** 2, axis=0, weights=weights[known])
     result: Weights = 0.5 * np.log(np.maximum(variance, 1e-12))
     return result
 

@@ -114,12 +114,12 @@ class _Run:
         rejected = 0
         fitted = self._expert_logs()
         for e in range(h.shape[1]):
-            if h[:, e].sum() >= LEAST_ROWS and not _rises(
-                h[:, e] * fitted[:n, e], h[:, e] * self._state.experts[:n, e]
-            ):
+            # Next to no rows say nothing, yet Adam would step as far as with many: such an expert stays as it was.
+            idle = h[:, e].sum() < LEAST_ROWS
+            if idle or not _rises(h[:, e] * fitted[:n, e], h[:, e] * self._state.experts[:n, e]):
                 self.experts.models[e] = before[e].restore()
                 fitted[:, e] = self._state.experts[:, e]
-                rejected += 1
+                rejected += not idle
         gate = self._gate_logs()
         if not _rises(h * gate[:n], h * self._state.gate[:n]):
             self.gate.model = before[-1].restore()

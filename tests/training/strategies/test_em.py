@@ -15,9 +15,13 @@ from moe_edge.training.archive import load_model, save_model
 from moe_edge.training.data import dataset_from_arrays
 from moe_edge.training.examples import s_curve_dataset
 from moe_edge.training.fit import train_mixture
+from moe_edge.training.gaussian_gate import GaussianGate
 from moe_edge.training.outputs import expert_outputs
 from moe_edge.training.score import predict
 from moe_edge.training.split import split_dataset
+from moe_edge.training.strategies.em import _Run
+from moe_edge.training.strategies.likelihood import responsibilities
+from moe_edge.training.strategies.problem import Problem
 
 
 def lines(gate="linear", **options):
@@ -68,6 +72,59 @@ def test_the_likelihood_does_not_fall(gate):
     assert values[-1] > values[0]
     assert told == list(range(1, len(values) + 1))
     assert result.best_epoch == int(np.argmax(result.history["val_log_likelihood"])) + 1
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_a_gaussian_gate_learns_features_and_answers_together(covariance):
+    dataset = s_curve_dataset(400, seed=3)
+    split = split_dataset(dataset)
+    wide = np.random.default_rng(0).normal(size=(400, 2)) + dataset.features
+    constant = np.full((400, 1), 7.0)
+    dataset = dataset_from_arrays(np.hstack([dataset.features, wide, constant]), dataset.target, task=Task.REGRESSION)
+    training = TrainingConfig(strategy=Strategy.EM, em_iterations=12)
+    config = lines("gaussian", options={"covariance": covariance})
+    result = train_mixture(dataset, split, config, training)
+    values = result.history["log_likelihood"]
+    assert np.diff(values).min() >= -4.1e-6
+    assert sum(result.history["rejected"]) == 0
+
+    # The likelihood of the iteration that was kept, once more from the model: log p(x) + log sum_e g_e P(y | x, e).
+    model, rows = result.model, split.train
+    features = predict(model.get_layer("preprocess"), dataset.features[rows])
+    density = next(layer for layer in model.get_layer("gate").layers if isinstance(layer, GaussianGate))
+    inside = predict(expert_outputs(model), dataset.features[rows])
+    scale = float(np.std(dataset.target[rows].astype(np.float64)))
+    mean, sigma = inside["expert_outputs"][..., 0].astype(float), inside["expert_outputs"][..., 1].astype(float)
+    each = np.exp(-0.5 * ((dataset.target[rows] - mean) / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma) * scale
+    joint = np.asarray(density.log_density(features))[:, 0] + np.log((inside["routing_weights"] * each).sum(axis=1))
+    assert joint.mean() == pytest.approx(values[result.best_epoch - 1], abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["dense", "linear", "random_forest"])
+def test_an_expert_that_loses_all_its_rows_stays_as_it_is(kind, monkeypatch):
+    """Adam steps as far on a gradient of next to nothing as on any other."""
+    monkeypatch.setattr("moe_edge.training.strategies.em.responsibilities", _nothing_for_expert_0)
+    dataset = s_curve_dataset(120)
+    split = split_dataset(dataset)
+    options = {"n_estimators": 3} if kind == "random_forest" else {}
+    config = MixtureConfig(
+        task=Task.REGRESSION,
+        combine=Combine.GAUSSIAN,
+        expert=ExpertConfig(kind=kind, hidden=(4,), options=options),
+        gate=GateConfig(num_experts=2, kind="linear"),
+    )
+    problem = Problem(
+        dataset=dataset, split=split, config=config, training=TrainingConfig(strategy=Strategy.EM, epochs=2)
+    )
+    run = _Run(problem, problem.features)
+    before = predict(run.experts.models[0], problem.features)
+    run.step()
+    np.testing.assert_array_equal(predict(run.experts.models[0], problem.features), before)
+
+
+def _nothing_for_expert_0(log_joint):
+    h, rows = responsibilities(log_joint)
+    return np.eye(h.shape[1])[np.ones(len(h), int)] * (1 - 4e-6) + 2e-6, rows
 
 
 def test_mixed_kinds_learn_save_and_load(tmp_path):
