@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import types
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -62,9 +63,7 @@ def from_dict(cls: type[T], data: Any, *, where: str = "") -> T:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
     fields, hints = _fields(cls)  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; expected keys among {sorted(fields)}")
+    _refuse_unknown(data, fields, where)
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -72,6 +71,44 @@ def from_dict(cls: type[T], data: Any, *, where: str = "") -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: missing key {name!r}")
     return cls(**values)
+
+
+def check_partial(cls: type[Any], data: Any, *, where: str = "") -> None:
+    """Check the keys and types of a part of a dataclass's values; what is missing may come from elsewhere.
+
+    Args:
+        cls: A dataclass.
+        data: Plain values, nested as the dataclass is.
+        where: A prefix for messages.
+
+    Raises:
+        ValueError: If a key is unknown, or a value has the wrong type. The message names the key.
+    """
+    where = where or cls.__name__
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected a table of keys, got {type(data).__name__}")
+    fields, hints = _fields(cls)  # type: ignore[arg-type]
+    _refuse_unknown(data, fields, where)
+    for name, value in data.items():
+        nested = nested_dataclass(hints[name])
+        if nested is not None and isinstance(value, Mapping):
+            check_partial(nested, value, where=f"{where}.{name}")
+        else:
+            _value(hints[name], value, f"{where}.{name}")
+
+
+def nested_dataclass(hint: Any) -> type[Any] | None:
+    """The dataclass that a field's annotation names, alone or with None; else None."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
+
+
+def _refuse_unknown(data: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
+    unknown = sorted(set(map(str, data)) - set(fields))
+    if unknown:
+        near = get_close_matches(unknown[0], fields, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; expected keys among {sorted(fields)}{hint}")
 
 
 @cache

@@ -23,6 +23,7 @@ from moe_edge_converters.options import ConversionOptions, Layout
 from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
+from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
 from moe_edge_converters.spec import MixtureSpec
 
 GATHER_FROM = 6
@@ -103,6 +104,7 @@ def assemble(
     part_schemes = _part_schemes(schemes, layout.banks, options.gate_scheme)
     rules = [quantization.PartRule(prefix=f"{part}/", scheme=scheme) for part, scheme in part_schemes.items()]
     model = read_model(quantization.quantize(content, rules, ranges, per_tensor=options.per_tensor))
+    give_unused_outputs_types(model)
     audit.check_schemes(model, part_schemes)
     aliases: Mapping[int, Alias] = {}
     unaliased: tuple[str, ...] = ()

@@ -89,6 +89,7 @@ def convert(
     target: str | Target = Target.LITERT,
     schema: FeatureSchema | None = None,
     provenance: Mapping[str, str] | None = None,
+    record: Mapping[str, Any] | None = None,
     training_target: Any = None,
     validation: tuple[Any, Any] | None = None,
     budget: Budget | None = None,
@@ -119,6 +120,8 @@ def convert(
             writes ``<name>.h`` and ``<name>.cc`` too.
         schema: Columns and labels; by default the model's own, else numbered ones.
         provenance: Free text fields for the manifest: source, licence, ...
+        record: What the model was trained with, for the manifest's ``extras["job"]``; by default what the ``.keras``
+            file says.
         training_target: Targets of the ``calibration`` rows, needed by ``auto``.
         validation: Rows and targets that ``auto`` decides on, and on which the smallest gate mass is measured that
             routed execution needs.
@@ -168,6 +171,7 @@ def convert(
         reference=source.predict,
         rows=rows,
         probe=source.probe,
+        record=source.record if record is None else record,
         options=options,
         schema=schema,
         ladder=ladder,
@@ -200,6 +204,7 @@ def convert_spec(
     options: ConversionOptions,
     probe: Rows | None = None,
     schema: FeatureSchema | None = None,
+    record: Mapping[str, Any] | None = None,
     ladder: Ladder | None = None,
     validation: tuple[Any, Any] | None = None,
     progress: Progress | None = None,
@@ -214,6 +219,7 @@ def convert_spec(
         options: How to convert.
         probe: Rows to check the file on when there are no ``rows``; by default seeded ones in the columns' range.
         schema: Columns and labels.
+        record: What the model was trained with.
         ladder: What chose ``options``, for the manifest.
         validation: Rows and targets to measure the gate mass on that routed execution needs.
         progress: Called with (1, name of the next stage).
@@ -240,6 +246,8 @@ def convert_spec(
     manifest = describe_file(
         spec, options, schema=schema, coverage=assembly.coverage, float_content=assembly.float_content
     )
+    if record:
+        manifest = replace(manifest, extras={**manifest.extras, "job": dict(record)})
     if ladder is not None:
         manifest = replace(manifest, extras={**manifest.extras, "ladder": ladder.record()})
 

@@ -203,6 +203,7 @@ def command(
             self_contained=self_contained,
             schema=loaded.schema,
             provenance={"source": model.name},
+            record=loaded.record,
             training_target=rows.training_target,
             validation=rows.validation,
             budget=Budget(max_accuracy_drop=max_accuracy_drop, max_rmse_rise=max_rmse_rise),

@@ -64,7 +64,8 @@ class InputRows:
         array = self._as_array(x)
         if array.shape == self._shape or (array.ndim == 1 and array.shape == (self._num_values,)):
             array = array[None]
-        flat = array.ndim == 2 and array.shape[1] == self._num_values
+        # Images and windows count as flat rows too: a model trained on a table of them takes their values in order.
+        flat = array.ndim >= 2 and len(array) > 0 and array[0].size == self._num_values
         if array.shape[1:] != self._shape and not flat:
             if array.size == 0 and array.ndim == 1:
                 array = np.empty((0, *self._shape), dtype=np.float32)

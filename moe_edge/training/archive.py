@@ -21,11 +21,19 @@ import numpy as np
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.config import MixtureConfig, TrainingConfig
 from moe_edge.errors import DataError, ModelFileError
+from moe_edge.job_config import DataConfig
 from moe_edge.schema import FeatureSchema
 from moe_edge.strict import from_dict, to_dict
 
 # Imported so that their classes are registered when Keras meets them in a file.
-from moe_edge.training import layers, losses, regression_layers  # noqa: F401
+from moe_edge.training import (  # noqa: F401
+    gate_layers,
+    gaussian_gate,
+    hierarchical_gate,
+    layers,
+    losses,
+    regression_layers,
+)
 from moe_edge.training.archive_check import check_archive
 from moe_edge.training.data import Dataset
 from moe_edge.training.foreign_objects import foreign_objects
@@ -47,6 +55,7 @@ class LoadedModel:
         schema: Columns and labels.
         config: The mixture's config.
         training: How it was trained.
+        data: Which columns of the table were what.
         split: Which rows were training, validation and test.
         path: Where it was read from.
     """
@@ -55,8 +64,16 @@ class LoadedModel:
     schema: FeatureSchema | None = None
     config: MixtureConfig | None = None
     training: TrainingConfig | None = None
+    data: DataConfig | None = None
     split: Split | None = None
     path: Path | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the model was trained with, compact, for files made of it: values other than the defaults."""
+        parts = {"data": self.data, "mixture": self.config, "training": self.training}
+        compact = {name: to_dict(part, omit_defaults=True) for name, part in parts.items() if part is not None}
+        return {name: part for name, part in compact.items() if part}
 
 
 def save_model(
@@ -66,6 +83,7 @@ def save_model(
     schema: FeatureSchema,
     mixture_config: MixtureConfig | None = None,
     training_config: TrainingConfig | None = None,
+    data_config: DataConfig | None = None,
     split: Split | None = None,
 ) -> None:
     """Write the model and what belongs to it, whole or not at all.
@@ -76,6 +94,7 @@ def save_model(
         schema: Columns and labels.
         mixture_config: The mixture's config; None for a model of your own.
         training_config: How it was trained.
+        data_config: Which columns of the table were what.
         split: Which rows were training, validation and test.
 
     Raises:
@@ -83,7 +102,7 @@ def save_model(
     """
     path = Path(path)
     check_writable(path, suffix=SUFFIX)
-    config = {"mixture": to_dict(mixture_config), "training": to_dict(training_config)}
+    config = {"mixture": to_dict(mixture_config), "training": to_dict(training_config), "data": to_dict(data_config)}
     with atomic_path(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -118,7 +137,7 @@ def load_model(path: Path | str, *, unsafe: bool = False, custom_modules: Sequen
         with zipfile.ZipFile(path) as archive:
             members = set(archive.namelist())
             schema = _read(FeatureSchema, archive, _SCHEMA, path) if _SCHEMA in members else None
-            config, training = _read_configs(archive, path) if _CONFIG in members else (None, None)
+            config, training, data = _read_configs(archive, path) if _CONFIG in members else (None, None, None)
             split = _read_split(archive, path) if _SPLIT in members else None
         try:
             with warnings.catch_warnings():
@@ -130,7 +149,7 @@ def load_model(path: Path | str, *, unsafe: bool = False, custom_modules: Sequen
             raise ModelFileError(f"{path}: Keras {keras.__version__} can't load it: {text}") from error
     if schema is not None:
         _check_fit(model, schema, path)
-    return LoadedModel(model=model, schema=schema, config=config, training=training, split=split, path=path)
+    return LoadedModel(model=model, schema=schema, config=config, training=training, data=data, split=split, path=path)
 
 
 def match_split(loaded: LoadedModel, dataset: Dataset) -> Split:
@@ -168,15 +187,23 @@ def _read(cls: type[T], archive: zipfile.ZipFile, member: str, path: Path) -> T:
         raise _bad_member(path, error) from error
 
 
-def _read_configs(archive: zipfile.ZipFile, path: Path) -> tuple[MixtureConfig | None, TrainingConfig | None]:
+def _read_configs(
+    archive: zipfile.ZipFile, path: Path
+) -> tuple[MixtureConfig | None, TrainingConfig | None, DataConfig | None]:
     try:
         content: Any = json.loads(archive.read(_CONFIG))
-        if not isinstance(content, dict) or set(content) != {"mixture", "training"}:
+        if not isinstance(content, dict) or not {"mixture", "training"} <= set(content) <= {
+            "mixture",
+            "training",
+            "data",
+        }:
             raise ValueError(f"{_CONFIG}: expected the keys mixture and training")
-        mixture, training = content["mixture"], content["training"]
+        # Files of the first versions have no data.
+        mixture, training, data = content["mixture"], content["training"], content.get("data")
         return (
             None if mixture is None else from_dict(MixtureConfig, mixture, where=_CONFIG),
             None if training is None else from_dict(TrainingConfig, training, where=_CONFIG),
+            None if data is None else from_dict(DataConfig, data, where=_CONFIG),
         )
     except ValueError as error:
         raise _bad_member(path, error) from error

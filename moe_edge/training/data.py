@@ -6,6 +6,7 @@ Layer: desktop (training). Imports NumPy, never Keras.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -36,6 +37,8 @@ class Dataset:
         fingerprint: SHA-256 of features and target; equal for equal rows in equal order.
         groups: The group of each row, int64 (n,), or None.
         source: What to call the table in messages.
+        row_shape: Shape of a row of features before it was laid flat, such as (8, 8) for images; None where the
+            table has plain columns, or some were dropped.
     """
 
     features: npt.NDArray[np.float32]
@@ -44,6 +47,7 @@ class Dataset:
     fingerprint: str
     groups: npt.NDArray[np.int64] | None = None
     source: str = "arrays"
+    row_shape: tuple[int, ...] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -108,7 +112,7 @@ def dataset_from_arrays(
     """Make a dataset of arrays.
 
     Args:
-        x: Numbers or texts, shape (n, d); NaN means missing.
+        x: Numbers or texts, shape (n, d), or (n, ...) to be laid flat; NaN means missing.
         y: Class codes or names (n,), or quantities (n,) or (n, K).
         names: Column names; ``x0``, ``x1``, ... by default.
         labels: Names of the classes when ``y`` holds the codes 0, 1, ...
@@ -128,9 +132,11 @@ def dataset_from_arrays(
         task = task or Task.CLASSIFICATION
     dataset = _describe(table, str(table.target), task, categorical=categorical)
     if labels is not None and dataset.schema.task is Task.CLASSIFICATION:
+        row_shape = dataset.row_shape
         dataset = _finish(
             replace(dataset.schema, labels=tuple(labels)), dataset.features, np.asarray(y, np.int64), source
         )
+        dataset = replace(dataset, row_shape=row_shape)
     if groups is None:
         return dataset
     members = np.asarray(groups)
@@ -225,6 +231,8 @@ def _describe(
     features = np.stack([encode_column(column, table.column(column.name)) for column in columns], axis=1)
     schema = FeatureSchema(columns=tuple(columns), target=",".join(names), task=task, labels=labels)
     dataset = _finish(describe_ranges(schema, features), features, encoded, table.source)
+    if table.row_shape is not None and math.prod(table.row_shape) == features.shape[1]:
+        dataset = replace(dataset, row_shape=table.row_shape)
     return dataset if group is None else replace(dataset, groups=_group_codes(group, table.column(group)))
 
 

@@ -35,6 +35,7 @@ class Table:
         source: What to call the table in messages.
         named: Whether the names came from the file, or were made up for an array.
         target: The column that the file itself marks as the target (``y`` of a ``.npz``), or None.
+        row_shape: Shape of a row before it was laid flat, such as (8, 8) for images; None for plain columns.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Table:
     source: str
     named: bool = True
     target: str | None = None
+    row_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -73,7 +75,8 @@ def read_table(path: Path | str) -> Table:
 
     Args:
         path: ``.csv`` (UTF-8, comma, header), ``.parquet``, ``.npz`` (arrays ``x`` or ``X``, and ``y``), or ``.npy``
-            (two-dimensional; columns are named ``x0``, ``x1``, ...).
+            (columns are named ``x0``, ``x1``, ...). Rows of several dimensions are laid flat, as ``reshape`` does:
+            ``x0_0``, ``x0_1``, ...
 
     Raises:
         DataError: If the file is missing, empty, malformed or of another kind.
@@ -184,7 +187,7 @@ def table_from_arrays(
     """Make a table of arrays.
 
     Args:
-        x: Numbers or texts, shape (n, d).
+        x: Numbers or texts, shape (n, d), or (n, ...) to be laid flat.
         y: Targets, shape (n,), or (n, K) for a regression with several outputs; None when there are none.
         names: Names of the d columns; ``x0``, ``x1``, ... by default. Targets are named ``y``, or ``y0``, ``y1``, ...
         source: What to call the table in messages.
@@ -193,13 +196,16 @@ def table_from_arrays(
         DataError: If shapes or lengths don't fit.
     """
     features = np.asarray(x)
-    if features.ndim != 2:
+    if features.ndim < 2:
         raise DataError(f"{source}: expected x of shape (rows, columns), got {features.shape}; reshape it")
     if features.dtype.kind not in "biufUO":
         raise DataError(f"{source}: expected numbers or texts, got {features.dtype}")
+    row_shape = features.shape[1:] if features.ndim > 2 else None
+    made_up = [f"x{'_'.join(map(str, place))}" for place in np.ndindex(*features.shape[1:])]
+    features = features.reshape(len(features), len(made_up))
     if names is not None and len(names) != features.shape[1]:
         raise DataError(f"{source}: expected {features.shape[1]} column names, got {len(names)}")
-    header = [f"x{index}" for index in range(features.shape[1])] if names is None else [str(name) for name in names]
+    header = made_up if names is None else [str(name) for name in names]
     columns: list[Cells] = [_cells(features[:, index]) for index in range(features.shape[1])]
     target = None
     if y is not None:
@@ -213,7 +219,7 @@ def table_from_arrays(
         target = ",".join(added)
         header += added
         columns += [_cells(targets)] if targets.ndim == 1 else [_cells(column) for column in targets.T]
-    return Table(tuple(header), tuple(columns), source, named=names is not None, target=target)
+    return Table(tuple(header), tuple(columns), source, named=names is not None, target=target, row_shape=row_shape)
 
 
 def _cells(column: npt.NDArray[Any]) -> Cells:

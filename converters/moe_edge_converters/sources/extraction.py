@@ -12,15 +12,19 @@ import numpy as np
 
 from moe_edge.config import Combine, Task
 from moe_edge.errors import ConversionError
-from moe_edge_converters.sources.keras_networks import extract_network
+from moe_edge_converters.sources.keras_networks import convert_graph, extract_network
 from moe_edge_converters.spec import (
     DenseLayer,
     DenseNetwork,
+    GraphNetwork,
     HeadSpec,
     MixtureSpec,
     Network,
     PreprocessSpec,
 )
+
+TRUNK = "trunk"
+"""What a mixture's shared trunk is called (``moe_edge.training.kinds.trunk``)."""
 
 
 def extract_mixture(model: Any) -> MixtureSpec:
@@ -41,6 +45,7 @@ def extract_mixture(model: Any) -> MixtureSpec:
     combine, combined, head = _find_combination(model)
     weights, stacked = _sources(combined)
     features, preprocess = _find_features(model)
+    features, trunk = _find_trunk(model, features)
     gate = extract_network(features, weights, role="the gate")
     experts = _extract_experts(features, stacked)
     num_outputs = int(model.outputs[0].shape[-1])
@@ -49,6 +54,7 @@ def extract_mixture(model: Any) -> MixtureSpec:
         combine=combine,
         input_shape=tuple(int(size) for size in model.inputs[0].shape[1:]),
         preprocess=preprocess,
+        trunk=trunk,
         gate=gate,
         experts=tuple(experts),
         num_outputs=num_outputs,
@@ -148,6 +154,17 @@ def _find_features(model: Any) -> tuple[Any, PreprocessSpec | None]:
                 if node.input_tensors[0] is model.inputs[0]:
                     return node.outputs[0], _preprocess_spec(layer, int(model.inputs[0].shape[-1]))
     return model.inputs[0], None
+
+
+def _find_trunk(model: Any, features: Any) -> tuple[Any, GraphNetwork | None]:
+    """The tensor that gate and experts take after the sub-model called ``trunk``, where there is one."""
+    for layer in model.layers:
+        if layer.name != TRUNK:
+            continue
+        for node in layer._inbound_nodes:
+            if len(node.input_tensors) == 1 and node.input_tensors[0] is features:
+                return node.outputs[0], convert_graph(features, node.outputs[0], role="the trunk")
+    return features, None
 
 
 def _preprocess_spec(layer: Any, num_columns: int) -> PreprocessSpec:

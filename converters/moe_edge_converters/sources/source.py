@@ -8,8 +8,8 @@ Layer: desktop (converters).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class MixtureSource:
         predict: The source's own answers: float32 (n, ...) rows to float32 (n, K).
         schema: Columns and labels that travelled with it.
         provenance: What the manifest says of the source.
+        record: What it was trained with, where it says.
         probe: Seeded rows that the source is known to take; None for our own models, whose columns say it.
     """
 
@@ -57,6 +58,7 @@ class MixtureSource:
     schema: FeatureSchema | None = None
     provenance: dict[str, str]
     probe: Rows | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_source(path: Path, *, unsafe: bool = False, custom_modules: Sequence[str] = ()) -> LoadedModel:
@@ -102,13 +104,18 @@ def read_source(
         ConversionError: If it isn't recognised: which step of the pattern is missing; or the numbers differ.
     """
     provenance: dict[str, str] = {}
+    record: Mapping[str, Any] = {}
     if isinstance(model, (str, Path)):
         provenance["source"] = Path(model).name
         loaded = open_source(Path(model))
-        model, schema = loaded.model, schema or loaded.schema
+        model, schema, record = loaded.model, schema or loaded.schema, loaded.record
     if fuse and not isinstance(model, TracedModel) and is_own_mixture(model):
         return MixtureSource(
-            spec=extract_mixture(model), predict=_keras_predict(model), schema=schema, provenance=provenance
+            spec=extract_mixture(model),
+            predict=_keras_predict(model),
+            schema=schema,
+            provenance=provenance,
+            record=record,
         )
     if isinstance(model, TracedModel):
         traced = model

@@ -63,7 +63,19 @@ class ExpertJob:
 
 @dataclass(frozen=True, kw_only=True)
 class GateJob:
-    """What a gate is to be made for; see ``ExpertJob``."""
+    """What a gate is to be made for; see ``ExpertJob``.
+
+    Attributes:
+        input_shape: Shape of one row of features, without the batch.
+        num_experts: E.
+        hidden: Units of hidden layers, for kinds that have some.
+        activation: Activation of hidden layers.
+        options: The kind's own options.
+        seed: For whatever is random.
+        temperature: Divides the logits, where the kind has some; above 0.
+        entropy_coef: Weight of the mean entropy of a row's weights in the loss (``gate_layers.RowEntropy``).
+        z_loss_coef: Weight of the z-loss of the logits in the loss (``gate_layers.ZLoss``).
+    """
 
     input_shape: tuple[int, ...]
     num_experts: int
@@ -71,6 +83,9 @@ class GateJob:
     activation: str = "relu"
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    temperature: float = 1.0
+    entropy_coef: float = 0.0
+    z_loss_coef: float = 0.0
 
 
 class ExpertKind(ABC):

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moe_edge.training.kinds.kind import ExpertKind, GateKind
+if TYPE_CHECKING:
+    # Imports Keras; names are checked before that.
+    from moe_edge.training.kinds.kind import ExpertKind, GateKind
 
 EXPERTS: Mapping[str, str] = {
     "dense": "dense:DenseExpert",
@@ -29,6 +31,9 @@ EXPERTS: Mapping[str, str] = {
     "hist_gradient_boosting": "tree_estimators:HistGradientBoostingExpert",
 }
 """Names of expert kinds, with the module of this folder and the class."""
+
+NEURAL_EXPERTS = ("dense", "linear", "conv1d", "conv2d", "gru", "lstm", "keras")
+"""Kinds of experts that learn by backpropagation; a trunk is one of them."""
 
 GATES: Mapping[str, str] = {
     "dense": "gates:DenseGate",
@@ -78,13 +83,30 @@ def with_defaults(kind: ExpertKind | GateKind, options: Mapping[str, Any]) -> di
             known = ", ".join(kind.options) or "none"
             raise ValueError(f"{kind.name}: unknown option {key!r}; expected options among: {known}")
         default = kind.options[key]
+        if isinstance(default, list):
+            if isinstance(value, (tuple, list)) or type(value) is int:
+                continue
+            raise ValueError(f"{kind.name}: expected {key} to be a list of whole numbers, got {value!r}")
+        if isinstance(value, bool) and default is not None and not isinstance(default, bool):
+            raise ValueError(f"{kind.name}: expected {key} of type {type(default).__name__}, got {value!r}")
         if default is None or isinstance(value, type(default)) or (isinstance(default, float) and type(value) is int):
             continue
         raise ValueError(f"{kind.name}: expected {key} of type {type(default).__name__}, got {value!r}")
-    return {**kind.options, **options}
+    chosen = {**kind.options, **options}
+    return {key: _as_list(value) if isinstance(kind.options[key], list) else value for key, value in chosen.items()}
 
 
-def _find(name: str, known: Mapping[str, str], role: str) -> Any:
+def check_name(name: str, role: str) -> None:
+    """Check a kind's name without importing it.
+
+    Args:
+        name: What a config calls the kind.
+        role: ``expert`` or ``gate``.
+
+    Raises:
+        ValueError: As of ``expert_kind``.
+    """
+    known = {"expert": EXPERTS, "gate": GATES}[role]
     if name in REFUSED:
         reason, nearest = REFUSED[name]
         raise ValueError(f"{name} can't be written as a small graph: {reason}; the nearest kind that can: {nearest}")
@@ -92,5 +114,14 @@ def _find(name: str, known: Mapping[str, str], role: str) -> Any:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"expected a kind of {role} among {', '.join(known)}, got {name!r}{hint}")
+
+
+def _as_list(value: Any) -> list[Any]:
+    """One whole number stands for a list of one."""
+    return [value] if isinstance(value, int) else list(value)
+
+
+def _find(name: str, known: Mapping[str, str], role: str) -> Any:
+    check_name(name, role)
     module, _, cls = known[name].partition(":")
     return getattr(import_module(f"moe_edge.training.kinds.{module}"), cls)()
