@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moe_edge.training.archive import LoadedModel, load_model, match_split, save_model
     from moe_edge.training.builders import create_expert_model, create_gating_network, create_moe_model
     from moe_edge.training.data import Dataset, dataset_from_arrays, encode_dataset, read_dataset
+    from moe_edge.training.estimators import estimator_model
     from moe_edge.training.fit import TrainingResult, train_mixture
     from moe_edge.training.layers import (
         LoadBalancing,
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from moe_edge.training.regression_layers import GaussianExperts, GaussianMixture
     from moe_edge.training.split import Split, split_dataset
     from moe_edge.training.tables import Table, read_table
+    from moe_edge.training.tree_layers import TreeEnsemble
 
 _HOMES = {
     "archive": ("LoadedModel", "load_model", "match_split", "save_model"),
     "builders": ("create_expert_model", "create_gating_network", "create_moe_model"),
     "data": ("Dataset", "dataset_from_arrays", "encode_dataset", "read_dataset"),
+    "estimators": ("estimator_model",),
     "fit": ("TrainingResult", "train_mixture"),
     "layers": ("LoadBalancing", "Preprocess", "StackExperts", "StackedDense", "TargetScale", "WeightedSum"),
     "mixture": ("build_mixture",),
@@ -45,6 +48,7 @@ _HOMES = {
     "regression_layers": ("GaussianExperts", "GaussianMixture"),
     "split": ("Split", "split_dataset"),
     "tables": ("Table", "read_table"),
+    "tree_layers": ("TreeEnsemble",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -61,6 +65,7 @@ __all__ = [
     "Table",
     "TargetScale",
     "TrainingResult",
+    "TreeEnsemble",
     "WeightedSum",
     "build_mixture",
     "competitive_training",
@@ -69,6 +74,7 @@ __all__ = [
     "create_moe_model",
     "dataset_from_arrays",
     "encode_dataset",
+    "estimator_model",
     "full_outputs",
     "load_model",
     "match_split",

@@ -33,6 +33,7 @@ from moe_edge.training import (  # noqa: F401
     layers,
     losses,
     regression_layers,
+    tree_layers,
 )
 from moe_edge.training.archive_check import check_archive
 from moe_edge.training.data import Dataset
