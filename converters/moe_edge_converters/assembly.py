@@ -15,6 +15,7 @@ import numpy.typing as npt
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
 from moe_edge_converters.file_writer import Alias, pack, read_model, serialize
+from moe_edge_converters.float_parts import keep_float_parts
 from moe_edge_converters.graphs.fused_graph import Bank, build_fused_graph
 from moe_edge_converters.graphs.gathered_graph import build_gathered_graph, why_not_gather
 from moe_edge_converters.graphs.int8_edges import make_edges_int8
@@ -82,6 +83,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
+    options = keep_float_parts(spec, options)
     if rows is None and options.needs_calibration:
         scheme = next(scheme for scheme in options.used if scheme.needs_calibration)
         raise ConversionError(

@@ -19,6 +19,7 @@ from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
 from moe_edge_converters.assembly import choose_layout, writes_routed
+from moe_edge_converters.float_parts import keep_float_parts
 from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, expert_signature
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.calibration import Coverage
@@ -54,6 +55,7 @@ def describe_file(
         schema = numbered_schema(int(np.prod(spec.input_shape)), spec.num_outputs, spec.task)
     if len(schema.labels) != spec.num_outputs:
         raise ConversionError(f"expected {spec.num_outputs} labels, got {len(schema.labels)}: {schema.labels[:5]}")
+    options = keep_float_parts(spec, options)
     record: dict[str, Any] = {}
     if coverage is not None:
         record = {"rows": coverage.num_rows, "rows_per_expert": list(coverage.own)}

@@ -88,11 +88,13 @@ class GraphNetwork:
         model: The bytes of a .tflite with one subgraph, one input and one output.
         num_outputs: Values that the network answers with.
         ends_in_softmax: Whether its last operator is a softmax.
+        float_only: Whether it stays float32 whatever scheme is asked for: rounded thresholds send rows elsewhere.
     """
 
     model: bytes
     num_outputs: int
     ends_in_softmax: bool = False
+    float_only: bool = False
 
 
 Network = DenseNetwork | GraphNetwork

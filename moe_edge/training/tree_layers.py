@@ -105,8 +105,11 @@ class TreeEnsemble(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         """(B, F) to (B, V)."""
-        node = ops.broadcast_to(ops.arange(self.num_trees, dtype="int32"), (ops.shape(x)[0], self.num_trees))
-        for _ in range(self.depth):
+        # Everybody's first node is known, so nothing here asks for the number of rows.
+        value = ops.take(x, self.feature[: self.num_trees], axis=1)
+        right = ops.greater(value, self.threshold[: self.num_trees])
+        node = self.child[: self.num_trees] + ops.cast(right, "int32")
+        for _ in range(self.depth - 1):
             value = ops.take_along_axis(x, ops.take(self.feature, node, axis=0), axis=1)
             right = ops.greater(value, ops.take(self.threshold, node, axis=0))
             node = ops.take(self.child, node, axis=0) + ops.cast(right, "int32")
@@ -118,9 +121,9 @@ class TreeEnsemble(keras.layers.Layer):
         elif self.link == "softmax":
             out = ops.softmax(out, axis=-1)
         if self.constants:
-            constants = ops.convert_to_tensor([self.constants], dtype="float32")
-            constants = ops.broadcast_to(constants, (ops.shape(x)[0], len(self.constants)))
-            out = ops.concatenate([out, constants], axis=1)
+            out = ops.pad(out, ((0, 0), (0, len(self.constants))))
+            zeros = [0.0] * (self._width - len(self.constants))
+            out = out + ops.convert_to_tensor([[*zeros, *self.constants]], dtype="float32")
         return out if self.columns is None else ops.take(out, self.columns, axis=1)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:

@@ -131,7 +131,7 @@ def _is_softmax(tensor: Any) -> bool:
     layer = _producer(tensor)
     if type(layer).__name__ in ("Sequential", "Functional"):
         return _is_softmax(layer.outputs[0])
-    if type(layer).__name__ == "Softmax":
+    if type(layer).__name__ == "Softmax" or getattr(layer, "probabilities", False) is True:
         return True
     return getattr(getattr(layer, "activation", None), "__name__", getattr(layer, "activation", "")) == "softmax"
 

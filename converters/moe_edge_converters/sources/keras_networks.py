@@ -21,6 +21,7 @@ from moe_edge.errors import ConversionError
 from moe_edge_converters.file_writer import pack, read_model
 from moe_edge_converters.graphs.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
 from moe_edge_converters.sources.batch_axis import choose_probe, free_probed_batch
+from moe_edge_converters.sources.tree_networks import holds_trees, tree_network
 from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
 
 _ACTIVATIONS = {*FUSED_ACTIVATIONS, *UNARY_ACTIVATIONS, "softmax"}
@@ -48,6 +49,9 @@ def extract_network(start: Any, end: Any, *, role: str) -> Network:
     Raises:
         ConversionError: If it can't be converted with TFLite's builtin operators.
     """
+    trees = tree_network(start, end)
+    if trees is not None:
+        return trees
     try:
         layers = list(_dense_layers(start, end))
     except _NotDenseError:
@@ -168,7 +172,12 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
         and list(last.outputs) == list(graph.outputs)
         and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
     )
-    return GraphNetwork(model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax))
+    return GraphNetwork(
+        model=content,
+        num_outputs=int(end.shape[-1]),
+        ends_in_softmax=bool(softmax),
+        float_only=holds_trees(piece),
+    )
 
 
 def _sizes(piece: Any) -> Iterator[int]:
