@@ -2,7 +2,17 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn import ensemble, gaussian_process, linear_model, neighbors, neural_network, pipeline, preprocessing, svm, tree
+from sklearn import (
+    ensemble,
+    gaussian_process,
+    linear_model,
+    neighbors,
+    neural_network,
+    pipeline,
+    preprocessing,
+    svm,
+    tree,
+)
 from sklearn.multioutput import MultiOutputRegressor
 
 from moe_edge.errors import DataError
@@ -75,7 +85,9 @@ def test_linear_models_answer_like_the_estimator(name):
     assert not model.trainable_weights
 
 
-@pytest.mark.parametrize("name", ["forest", "forest-two", "boosting", "boosting-two", "hist", "logistic", "logistic-two"])
+@pytest.mark.parametrize(
+    "name", ["forest", "forest-two", "boosting", "boosting-two", "hist", "logistic", "logistic-two"]
+)
 def test_classes_never_seen_get_no_probability(name):
     estimator, y = {**TREES, **LINEAR}[name]
     codes = np.array([4, 0, 5, 2])
