@@ -46,7 +46,7 @@ lint: $(STAMP)
 # make bench  the benchmarks, into benchmarks/RESULTS.md
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
-	for script in file_sizes startup speed; do $(BIN)/python benchmarks/$$script.py; done
+	for script in file_sizes startup speed forest; do $(BIN)/python benchmarks/$$script.py; done
 
 # make wheel  the wheel, in dist/
 wheel: $(STAMP)

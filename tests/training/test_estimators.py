@@ -154,5 +154,5 @@ def test_helpful_errors():
         estimator_model(estimator, 6, num_outputs=2)
     with pytest.raises(DataError, match="an estimator of 2 outputs"):
         estimator_model(tree.DecisionTreeRegressor().fit(X, NUMBER), 6, num_outputs=2)
-    with pytest.raises(DataError, match="dict can.t be written"):
+    with pytest.raises(DataError, match="dict can't be written"):
         estimator_model({}, 6)

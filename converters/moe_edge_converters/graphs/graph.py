@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 Array = npt.NDArray[Any]
 TensorIndex = int
 
-TENSOR_TYPES = {
+TENSOR_TYPES: dict[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
@@ -113,7 +113,7 @@ class GraphBuilder:
     def dtype(self, tensor: TensorIndex) -> np.dtype[Any]:
         """The tensor's type."""
         code = self.subgraph.tensors[tensor].type
-        return np.dtype(next(dtype for dtype, known in TENSOR_TYPES.items() if known == code))
+        return next(dtype for dtype, known in TENSOR_TYPES.items() if known == code)
 
     def unique_name(self, name: str) -> str:
         """A tensor name that this subgraph doesn't have yet."""

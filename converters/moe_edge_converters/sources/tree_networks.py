@@ -6,6 +6,7 @@ Layer: desktop (converters). Imports Keras only through the model that it is giv
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,17 @@ def tree_network(start: Any, end: Any) -> GraphNetwork | None:
             return None
     if not _AFTER.issuperset(kinds[place + 1 :]):
         return None
-    layer = operations[place]
-    trees = TreeSpec(
+    trees = tree_spec(operations[place])
+    trees = replace(trees, feature=columns[trees.feature])
+    return build_tree_network(trees, [int(size) for size in start.shape[1:]])
+
+
+def tree_spec(layer: Any) -> TreeSpec:
+    """The arrays of a ``TreeEnsemble`` layer."""
+    return TreeSpec(
         num_trees=layer.num_trees,
         depth=layer.depth,
-        feature=columns[np.asarray(layer.feature)],
+        feature=np.asarray(layer.feature),
         child=np.asarray(layer.child),
         threshold=np.asarray(layer.threshold),
         values=np.asarray(layer.values),
@@ -54,7 +61,6 @@ def tree_network(start: Any, end: Any) -> GraphNetwork | None:
         constants=tuple(layer.constants),
         columns=None if layer.columns is None else tuple(layer.columns),
     )
-    return build_tree_network(trees, [int(size) for size in start.shape[1:]])
 
 
 def holds_trees(model: Any) -> bool:

@@ -42,7 +42,7 @@ def test_a_tree_that_only_counts_gives_the_mean_responsibilities():
 def test_helpful_errors(kind):
     with pytest.raises(ValueError, match=r"expected responsibilities \(300, 4\)"):
         fit(kind, np.ones((300, 3)))
-    with pytest.raises(ValueError, match="expected z_loss_coef=0, got 0.1"):
+    with pytest.raises(ValueError, match=r"expected z_loss_coef=0, got 0\.1"):
         fit(kind, np.eye(4)[OWNER], z_loss_coef=0.1)
-    with pytest.raises(ValueError, match="expected temperature=1, got 0.5"):
+    with pytest.raises(ValueError, match=r"expected temperature=1, got 0\.5"):
         fit(kind, np.eye(4)[OWNER], temperature=0.5)
