@@ -189,7 +189,20 @@ def routed_models(bench: Bench) -> None:
     )
     for count in files:
         native_share(bench, found[f"routed top-2, E={count}"], f"experts 64→256→128→10, E={count}", judged=True)
+    operating_points(bench)
     lean_memory(bench, files[256])
+
+
+def operating_points(bench: Bench) -> None:
+    """How far the cost of one file can be turned."""
+    file = write_file(mixture(32, LARGE), bench.folder / "points.tflite")
+    counts = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+    entrants = [predictor(f"routed top-{k}", file, mode="routed", top_k=k, xnnpack=True) for k in counts]
+    entrants.append(predictor("dense", file, mode="dense", xnnpack=True))
+    costs = [result.at(1).p50_us for result in bench.run("experts 64→256→128→10, E=32", entrants).values()]
+    what = f"cost of the dearest of {len(costs)} operating points of one file against the cheapest, E=32"
+    note = f"{min(costs):.1f} to {max(costs):.1f} µs"
+    bench.goals.append(Goal(what, 3.0, max(costs) / min(costs), at_least=True, note=note))
 
 
 def lean_memory(bench: Bench, file: Path) -> None:
@@ -290,7 +303,7 @@ def digits(bench: Bench) -> None:
     )
     routed = [found[name] for name, _ in points if name in found]
     costs = [result.at(1).p50_us for result in routed]
-    what = f"cost of the dearest of {len(routed)} operating points of one file against the cheapest"
+    what = f"cost of the dearest of {len(routed)} operating points of the digits file against the cheapest"
     bench.goals.append(Goal(what, None, max(costs) / min(costs), at_least=True))
     for name in ("scikit-learn MLP", "scikit-learn boosting", "NumPy"):
         what = f"{name} (accuracy {scores.get(name, float('nan')):.4f}), one row, against dense"

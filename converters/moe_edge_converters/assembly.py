@@ -15,7 +15,6 @@ import numpy.typing as npt
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
 from moe_edge_converters.file_writer import Alias, pack, read_model, serialize
-from moe_edge_converters.float_parts import keep_float_parts
 from moe_edge_converters.graphs.fused_graph import Bank, build_fused_graph
 from moe_edge_converters.graphs.gathered_graph import build_gathered_graph, why_not_gather
 from moe_edge_converters.graphs.int8_edges import make_edges_int8
@@ -25,7 +24,7 @@ from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
-from moe_edge_converters.spec import MixtureSpec
+from moe_edge_converters.spec import MixtureSpec, is_float_only
 
 GATHER_FROM = 6
 """Experts for each chosen one from which GATHER is faster than computing all.
@@ -83,7 +82,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
-    options = keep_float_parts(spec, options)
+    _refuse_rounding(spec, options)
     if rows is None and options.needs_calibration:
         scheme = next(scheme for scheme in options.used if scheme.needs_calibration)
         raise ConversionError(
@@ -92,9 +91,10 @@ def assemble(
         )
     if choose_layout(spec, options) is Layout.GATHER:
         return _assemble_gathered(spec, options)
-    schemes = options.schemes_of(spec.num_experts)
+    schemes = expert_schemes(spec, options)
     names = [scheme.value for scheme in schemes]
-    float_model, layout = build_fused_graph(spec, names)
+    # One int8 scale can't hold sigmas of very different size: such files give the moments only.
+    float_model, layout = build_fused_graph(spec, names, densities=not options.int8_io)
     content = pack(float_model)
     notify(1, "calibrating")
     ranges, coverage = None, None
@@ -155,6 +155,33 @@ def _assemble_gathered(spec: MixtureSpec, options: ConversionOptions) -> Assembl
         self_contained=options.self_contained,
         layout=Layout.GATHER,
     )
+
+
+def _refuse_rounding(spec: MixtureSpec, options: ConversionOptions) -> None:
+    """Refuse a scheme that was asked for by name for a part that stays float32 in all of them.
+
+    Raises:
+        ConversionError: For a gate or an expert.
+    """
+    if is_float_only(spec.gate) and options.gate_scheme is not Scheme.FLOAT32:
+        raise ConversionError(
+            f"expected --gate-scheme float32 for this kind of gate, got {options.gate_scheme.value}: it computes "
+            "thresholds, logarithms or distances that 8 bits don't resolve; the experts keep their scheme"
+        )
+    for index, scheme in (options.expert_schemes or {}).items():
+        if index < spec.num_experts and is_float_only(spec.experts[index]) and scheme is not Scheme.FLOAT32:
+            raise ConversionError(
+                f"expected --expert-scheme {index}=float32, got {scheme.value}: expert_{index} is made of decision "
+                "trees, whose thresholds 8 bits would move; drop the option, it stays float32 in every scheme"
+            )
+
+
+def expert_schemes(spec: MixtureSpec, options: ConversionOptions) -> list[Scheme]:
+    """Each expert's scheme: the one asked for, but float32 where an expert may have no other."""
+    asked = options.schemes_of(spec.num_experts)
+    return [
+        Scheme.FLOAT32 if is_float_only(expert) else scheme for expert, scheme in zip(spec.experts, asked, strict=True)
+    ]
 
 
 def writes_routed(spec: MixtureSpec, options: ConversionOptions) -> bool:

@@ -21,7 +21,7 @@ from moe_edge.manifest import Manifest
 from moe_edge.schema import FeatureSchema
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
 from moe_edge_converters.assembly import assemble, writes_routed
-from moe_edge_converters.float_parts import keep_float_parts, refuse_rounded_trees
+from moe_edge_converters.gate_density import record_density
 from moe_edge_converters.given_rows import CHECK_ROWS, check_rows, ladder_data, probe_rows
 from moe_edge_converters.graphs.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
@@ -157,7 +157,6 @@ def convert(
         target=parse_target(target),
         provenance={**source.provenance, **(provenance or {})},
     )
-    refuse_rounded_trees(spec, options)
     if not automatic:
         fit_options(options)
     if top_k is not None:
@@ -227,7 +226,7 @@ def convert_spec(
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
-    options = keep_float_parts(spec, fit_options(options))
+    options = fit_options(options)
     given = rows if rows is not None else probe
     given = probe_rows(spec) if given is None else given
     if options.routed and not spec.combine.routable:
@@ -250,6 +249,8 @@ def convert_spec(
     )
     if record:
         manifest = replace(manifest, extras={**manifest.extras, "job": dict(record)})
+    if rows is not None:
+        manifest = record_density(manifest, assembly.float_content, rows)
     if ladder is not None:
         manifest = replace(manifest, extras={**manifest.extras, "ladder": ladder.record()})
 

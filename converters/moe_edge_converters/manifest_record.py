@@ -18,12 +18,11 @@ from moe_edge._version import __version__
 from moe_edge.errors import ConversionError
 from moe_edge.manifest import Golden, Manifest, Part, Role
 from moe_edge.schema import FeatureSchema, numbered_schema
-from moe_edge_converters.assembly import choose_layout, writes_routed
-from moe_edge_converters.float_parts import keep_float_parts
-from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, expert_signature
-from moe_edge_converters.options import ConversionOptions
+from moe_edge_converters.assembly import choose_layout, expert_schemes, writes_routed
+from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, branch_signature, expert_signature
+from moe_edge_converters.options import ConversionOptions, Layout
 from moe_edge_converters.schemes.calibration import Coverage
-from moe_edge_converters.spec import MixtureSpec
+from moe_edge_converters.spec import HierarchicalNetwork, MixtureSpec
 
 Rows = npt.NDArray[np.float32]
 
@@ -55,7 +54,6 @@ def describe_file(
         schema = numbered_schema(int(np.prod(spec.input_shape)), spec.num_outputs, spec.task)
     if len(schema.labels) != spec.num_outputs:
         raise ConversionError(f"expected {spec.num_outputs} labels, got {len(schema.labels)}: {schema.labels[:5]}")
-    options = keep_float_parts(spec, options)
     record: dict[str, Any] = {}
     if coverage is not None:
         record = {"rows": coverage.num_rows, "rows_per_expert": list(coverage.own)}
@@ -73,6 +71,7 @@ def describe_file(
         io="int8" if options.int8_io else "float32",
         calibration=record,
         tools=_tool_versions(),
+        extras={"gate_tree": spec.gate.tree.to_nested()} if isinstance(spec.gate, HierarchicalNetwork) else {},
         provenance={**options.provenance, "weights_sha256": hashlib.sha256(float_content).hexdigest()[:16]},
     )
 
@@ -96,10 +95,18 @@ def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:
     parts = [] if spec.preprocess is None else [Part(id="preprocess", role=Role.PREPROCESS)]
     if spec.trunk is not None:
         parts.append(Part(id="trunk", role=Role.TRUNK))
-    parts.append(Part(id=GATE, role=Role.GATE, scheme=options.gate_scheme.value, signature=signature(GATE)))
-    for index, scheme in enumerate(options.schemes_of(spec.num_experts)):
+    stored = options.gate_scheme.value
+    parts.append(Part(id=GATE, role=Role.GATE, scheme=stored, signature=signature(GATE)))
+    if isinstance(spec.gate, HierarchicalNetwork):
+        for node, parent in enumerate(spec.gate.tree.parents):
+            above = GATE if parent is None else branch_signature(parent)
+            name = branch_signature(node)
+            # The gather layout has the whole gate only.
+            runs_alone = signature(name) if choose_layout(spec, options) is not Layout.GATHER else None
+            parts.append(Part(id=name, role=Role.GATE, parent=above, scheme=stored, signature=runs_alone))
+    for index, chosen in enumerate(expert_schemes(spec, options)):
         name = expert_signature(index)
-        parts.append(Part(id=name, role=Role.EXPERT, scheme=scheme.value, signature=signature(name)))
+        parts.append(Part(id=name, role=Role.EXPERT, scheme=chosen.value, signature=signature(name)))
     parts.append(Part(id=COMBINE, role=Role.COMBINE, signature=signature(COMBINE)))
     return parts
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
+from moe_edge.hierarchy import GateTree
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -85,19 +86,38 @@ class GraphNetwork:
     """Any other architecture: a float32 TFLite graph, spliced into the mixture's as it is.
 
     Attributes:
-        model: The bytes of a .tflite with one subgraph, one input and one output.
+        model: The bytes of a .tflite with one subgraph and one input; its first output is the network's answer.
         num_outputs: Values that the network answers with.
-        ends_in_softmax: Whether its last operator is a softmax.
-        float_only: Whether it stays float32 whatever scheme is asked for: rounded thresholds send rows elsewhere.
+        ends_in_softmax: Whether the operator that writes its answer is a softmax, and the last of the graph.
+        side_outputs: Names of the graph's further outputs, (1, 1) each, which the mixture gives as well.
+        float_only: Whether it stays float32 in every scheme: decision trees, whose thresholds may not move, and gates
+            that compute distances or logarithms.
     """
 
     model: bytes
     num_outputs: int
     ends_in_softmax: bool = False
+    side_outputs: tuple[str, ...] = ()
     float_only: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HierarchicalNetwork(GraphNetwork):
+    """A hierarchical gate: its graph, and the tree whose gates can run one by one.
+
+    Attributes:
+        tree: Where each gate's branches lead.
+    """
+
+    tree: GateTree
+
+
 Network = DenseNetwork | GraphNetwork
+
+
+def is_float_only(network: Network) -> bool:
+    """Whether a network stays float32 in every scheme."""
+    return isinstance(network, GraphNetwork) and network.float_only
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -65,7 +65,7 @@ def parse_part(text: str, role: str) -> dict[str, Any]:
     return part
 
 
-class PartType(click.ParamType[Any]):
+class PartType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no argument
     """A part's spelling as a type of option."""
 
     def __init__(self, role: str) -> None:

@@ -24,6 +24,7 @@ from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
 from moe_edge.runtime.csv_rows import STANDARD_INPUT, read_chunks
 from moe_edge.runtime.explanation import Explanation
+from moe_edge.runtime.mixture_density import check_levels
 from moe_edge.runtime.modes import AUTO as AUTO_MODE
 from moe_edge.runtime.modes import MODES, ROUTED, Request
 from moe_edge.runtime.predictor import Predictor
@@ -51,6 +52,11 @@ EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_da
 @click.option("--mass", type=MASS, help="Run experts until they hold this share of the gate's weight.")
 @click.option("--top-k", type=click.IntRange(min=1), help="Run so many experts for each row.")
 @click.option("--max-experts", type=click.IntRange(min=1), help="With --mass: at most so many.")
+@click.option(
+    "--quantiles",
+    metavar="LEVELS",
+    help="Add a column for each level, such as 0.05,0.5,0.95 (regression by Gaussian experts).",
+)
 @output_options
 def command(
     *,
@@ -58,6 +64,7 @@ def command(
     data: Path,
     output: Path | None,
     explain: bool,
+    quantiles: str | None,
     backend: str,
     mode: str,
     mass: float | None,
@@ -82,20 +89,24 @@ def command(
             opened = Predictor(model, backend=backend, **asdict(request))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    levels = _read_levels(quantiles)
     with opened as predictor:
+        if levels:
+            predictor.require_density()
         answers = _answers(predictor, data)
-        header = _header(predictor, explain=explain)
+        header = _header(predictor, explain=explain, levels=levels)
         if output is not None:
             with atomic_path(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-                count = _write(file, header, answers, explain=explain)
+                count = _write(file, header, answers, explain=explain, levels=levels)
             reporter.say(f"Wrote {count:,} rows to {output} ({predictor.backend})")
             reporter.document({"model": str(model), "output": str(output), "num_rows": count})
         elif as_json:
-            rows = [dict(zip(header, row, strict=True)) for row in _rows(answers, explain=explain, as_text=False)]
+            cells = _rows(answers, explain=explain, levels=levels, as_text=False)
+            rows = [dict(zip(header, row, strict=True)) for row in cells]
             reporter.document({"model": str(model), "backend": predictor.backend, "rows": rows})
         else:
             with _standard_output() as file:
-                count = _write(file, header, answers, explain=explain)
+                count = _write(file, header, answers, explain=explain, levels=levels)
             reporter.say(f"{count:,} rows answered ({predictor.backend})")
 
 
@@ -109,7 +120,21 @@ def _answers(predictor: Predictor, data: Path) -> Iterator[Explanation]:
         raise DataError(f"expected rows to answer, got none in {'standard input' if data == STANDARD_INPUT else data}")
 
 
-def _header(predictor: Predictor, *, explain: bool) -> list[str]:
+def _read_levels(text: str | None) -> tuple[float, ...]:
+    """``0.05,0.5`` as numbers in (0, 1)."""
+    if text is None:
+        return ()
+    try:
+        levels = tuple(float(level) for level in text.split(","))
+        check_levels(levels)
+    except ValueError as error:
+        raise click.UsageError(f"--quantiles takes levels in (0, 1), such as 0.05,0.5,0.95; {error}") from error
+    if len(set(levels)) != len(levels):
+        raise click.UsageError(f"--quantiles: expected each level once, got {text}")
+    return levels
+
+
+def _header(predictor: Predictor, *, explain: bool, levels: tuple[float, ...] = ()) -> list[str]:
     labels = predictor.labels
     if predictor.task is Task.CLASSIFICATION:
         names = ["label", "confidence", *(f"p({label})" for label in labels)]
@@ -118,14 +143,20 @@ def _header(predictor: Predictor, *, explain: bool) -> list[str]:
         names = [f"prediction{suffix}" for suffix in suffixes]
         if predictor.has_sigma:
             names += [f"sigma{suffix}" for suffix in suffixes]
+        names += [f"q{level:g}{suffix}" for level in levels for suffix in suffixes]
     experts = [f"expert_{index}" for index in range(predictor.num_experts)]
     return names + (experts + ["experts_run"] * (predictor.mode == ROUTED)) * explain
 
 
-def _rows(answers: Iterable[Explanation], *, explain: bool, as_text: bool) -> Iterator[list[Any]]:
+def _rows(
+    answers: Iterable[Explanation], *, explain: bool, levels: tuple[float, ...], as_text: bool
+) -> Iterator[list[Any]]:
     """One row of the output a row of the table."""
     for answer in answers:
         blocks: list[Any] = [answer.probabilities if answer.probabilities is not None else answer.values, answer.sigma]
+        if levels:
+            found = answer.quantiles(levels)
+            blocks.append(None if found is None else found.reshape(len(found), -1))
         if explain:
             blocks.append(answer.routing_weights)
             if answer.experts_run is not None:
@@ -140,11 +171,13 @@ def _rows(answers: Iterable[Explanation], *, explain: bool, as_text: bool) -> It
             yield cells
 
 
-def _write(file: TextIO, header: list[str], answers: Iterable[Explanation], *, explain: bool) -> int:
+def _write(
+    file: TextIO, header: list[str], answers: Iterable[Explanation], *, explain: bool, levels: tuple[float, ...]
+) -> int:
     """Write the CSV; returns the number of rows. Nothing is written when the first chunk already fails."""
     writer = csv.writer(file, lineterminator="\n")
     count = 0
-    for row in _rows(answers, explain=explain, as_text=True):
+    for row in _rows(answers, explain=explain, levels=levels, as_text=True):
         if count == 0:
             writer.writerow(header)
         writer.writerow(row)

@@ -95,6 +95,7 @@ def _train(reporter: Reporter, data: Path, path: Path, settings: Settings) -> No
         categorical=given.get("categorical", ()),
         drop=given.get("drop", ()),
         group=given.get("group"),
+        subtask=(settings.get("training", {}).get("pieces") or {}).get("column"),
     )
     job = _complete(settings, dataset.schema.task, num_rows=1)
     split = split_dataset(

@@ -89,6 +89,9 @@ def _layout(description: str) -> _Layout:
     return _layouts[description]
 
 
+_SUBGRAPH = TABLES["SubGraph"]
+
+
 class FlatbufferVerifier:
     """Walks one flatbuffer.
 
@@ -105,10 +108,12 @@ class FlatbufferVerifier:
         self.furthest = 8
 
     def walk(self) -> Row:
-        """Verify the whole flatbuffer.
+        """Verify the flatbuffer but its subgraphs, which ``subgraph`` verifies one by one.
+
+        All their rows at once would be most of what opening a file of many experts costs in memory.
 
         Returns:
-            The ``Model`` table's row, see ``tflite_schema``.
+            The ``Model`` table's row, see ``tflite_schema``; each subgraph is the position of its table.
 
         Raises:
             FlatbufferError: If anything lies outside the file, is misaligned, or describes far more than it holds.
@@ -118,6 +123,10 @@ class FlatbufferVerifier:
         if bytes(self._content[4:8]) != FILE_IDENTIFIER:
             raise FlatbufferError(f"expected the identifier TFL3 at byte 4, got {bytes(self._content[4:8])!r}")
         return self._table(_U32(self._content, 0)[0], TABLES["Model"])
+
+    def subgraph(self, at: int) -> Row:
+        """Verify a subgraph and everything that it refers to; errors as of ``walk``."""
+        return self._table(at, _SUBGRAPH)
 
     def _read_vtable(self, vtable: int, description: str) -> _Shape:
         """The length of a vtable's tables, and which fields they have where."""
@@ -166,8 +175,8 @@ class FlatbufferVerifier:
                 row[slot] = self._vector(place, target)
             elif kind == _TABLES:
                 start, count = self._vector(place, 4)
-                entries = range(start, start + 4 * count, 4)
-                row[slot] = [self._table(entry + _U32(content, entry)[0], target) for entry in entries]
+                places = [entry + _U32(content, entry)[0] for entry in range(start, start + 4 * count, 4)]
+                row[slot] = places if target is _SUBGRAPH else [self._table(entry, target) for entry in places]
             elif kind == _STRING:
                 row[slot] = self._string(place)
             elif kind == _TABLE:

@@ -30,9 +30,11 @@ _MAX_SUBGRAPH_RUNS = 65536
 
 
 class Tensor(NamedTuple):
-    """One tensor: its name, shape without wildcards, type as in ``TENSOR_TYPES``, and its place if constant."""
+    """One tensor: its shape without wildcards, type as in ``TENSOR_TYPES``, and its place if constant.
 
-    name: str
+    No name: nothing here goes by it, and names are a third of what a file of many experts costs in memory.
+    """
+
     shape: tuple[int, ...]
     dtype: str
     constant: Span | None
@@ -87,19 +89,20 @@ def read_structure(content: Any) -> ModelStructure:
     Raises:
         FlatbufferError: If it isn't a .tflite that an interpreter may be given.
     """
-    verifier = FlatbufferVerifier(content)
-    return _StructureReader(content, verifier.walk(), verifier.furthest).read()
+    return _StructureReader(content, FlatbufferVerifier(content)).read()
 
 
 class _StructureReader:
     """Checks the rows of one file against each other."""
 
-    def __init__(self, content: Any, model: Row, furthest: int) -> None:
+    def __init__(self, content: Any, verifier: FlatbufferVerifier) -> None:
         self._content = content
-        self._furthest = furthest
+        self._verifier = verifier
+        model = verifier.walk()
         self._version, self._codes, self._subgraphs, _, self._buffers = model[:5]
         self._metadata, self._signatures = model[6] or [], model[7] or []
         self._places: list[Span] = []
+        self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def read(self) -> ModelStructure:
         if self._version != SCHEMA_VERSION:
@@ -111,12 +114,13 @@ class _StructureReader:
                 raise FlatbufferError("a custom operator has no name")
         head = self._place_buffers()
         subgraphs, calls = [], []
-        for index, row in enumerate(self._subgraphs):
+        for index, at in enumerate(self._subgraphs):
+            row = self._verifier.subgraph(at)
             subgraphs.append(self._subgraph(row, f"subgraph {index}"))
             calls.append([callee for operator in row[3] for callee in self._callees(operator)])
-            # Rows of many experts take more memory than all that is kept of them.
-            self._subgraphs[index] = None
         self._check_control_flow(calls)
+        if head < (furthest := self._verifier.furthest):
+            raise FlatbufferError(f"weights at byte {head} overlap the flatbuffer, which ends at byte {furthest}")
         return ModelStructure(
             signatures=self._read_signatures(subgraphs),
             subgraphs=tuple(subgraphs),
@@ -131,8 +135,6 @@ class _StructureReader:
         """Find every buffer's bytes; returns where the weights begin."""
         end = len(self._content)
         head = find_head((offset for _, offset, _ in self._buffers), total_bytes=end)
-        if head < self._furthest:
-            raise FlatbufferError(f"weights at byte {head} overlap the flatbuffer, which ends at byte {self._furthest}")
         for index, (data, offset, size) in enumerate(self._buffers):
             if offset > 1:
                 if data is not None and data[1]:
@@ -158,11 +160,12 @@ class _StructureReader:
         return subgraph
 
     def _tensor(self, row: Row, index: int, where: str) -> Tensor:
-        shape, type_code, buffer, name, _, is_variable, sparsity, signature = row[:8]
+        shape, type_code, buffer, _, _, is_variable, sparsity, signature = row[:8]
         if type_code not in TENSOR_TYPES:
             raise FlatbufferError(f"{where}, tensor {index}: unknown type {type_code}")
         dtype, bits = TENSOR_TYPES[type_code]
-        dims = self._integers(shape)
+        # Experts are alike: a shape is kept once.
+        dims = self._shapes.setdefault(found := self._integers(shape), found)
         if len(dims) > _MAX_RANK or any(dim < 0 for dim in dims) or (signature and signature[1] > _MAX_RANK):
             raise FlatbufferError(f"{where}, tensor {index}: impossible shape {dims[:_MAX_RANK]}")
         needed = (math.prod(dims) * bits + 7) // 8
@@ -170,14 +173,14 @@ class _StructureReader:
         if not size:
             if needed > _MAX_ACTIVATION_BYTES:
                 raise FlatbufferError(f"{where}, tensor {index}: asks for {needed} bytes of memory")
-            return Tensor(self._text(name), dims, dtype, None)
+            return Tensor(dims, dtype, None)
         if is_variable:
             raise FlatbufferError(f"{where}, tensor {index}: a variable has constant bytes")
         if bits and sparsity is None and size != needed:
             raise FlatbufferError(f"{where}, tensor {index}: expected {needed} bytes for {dtype} {dims}, got {size}")
         if bits > 8 and at % min(bits // 8, 8):
             raise FlatbufferError(f"{where}, tensor {index}: its bytes at {at} are misaligned for {dtype}")
-        return Tensor(self._text(name), dims, dtype, place)
+        return Tensor(dims, dtype, place)
 
     def _check_quantization(self, rows: list[Row], tensors: tuple[Tensor, ...], where: str) -> None:
         for index, (row, tensor) in enumerate(zip(rows, tensors, strict=True)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moe_edge.errors import ModelFileError
+from moe_edge.hierarchy import GateTree
 
 if TYPE_CHECKING:
     from moe_edge.manifest import Manifest
@@ -45,12 +46,14 @@ class Request:
         mass: Run experts, heaviest first, until their gate weights reach this; in (0, 1].
         top_k: Run this many experts; instead of ``mass``.
         max_experts: With ``mass``: run at most so many.
+        branches: Run a hierarchical gate branch by branch.
     """
 
     mode: str = AUTO
     mass: float | None = None
     top_k: int | None = None
     max_experts: int | None = None
+    branches: bool = False
 
     def __post_init__(self) -> None:
         """Check what needs no file.
@@ -67,12 +70,14 @@ class Request:
                 raise ValueError(f"expected {name} to be a whole number of experts, at least 1, got {value}")
         if self.top_k is not None and self.mass is not None:
             raise ValueError("expected top_k or mass, got both; cap the mass with max_experts")
+        if self.mode == DENSE and self.branches:
+            raise ValueError("expected no branches in mode dense, which runs the whole gate")
         if self.mode == DENSE and self._limits:
             raise ValueError("expected no mass, top_k or max_experts in mode dense, which runs every expert")
 
     @property
     def _limits(self) -> bool:
-        return self.mass is not None or self.top_k is not None or self.max_experts is not None
+        return self.mass is not None or self.top_k is not None or self.max_experts is not None or self.branches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +89,16 @@ class Plan:
         mass: The gate weight to reach, or None for a fixed number.
         max_experts: Most experts that run for a row, in [1, E].
         exact_weights: Whether the gate's weights are used as they are; else those that run are scaled to sum to 1.
+        branches: The tree of a hierarchical gate whose gates run one by one, or None to run them as one graph.
+        trained_top_k: Experts that count as trained, their weights scaled by the gate's own graph; None for all.
     """
 
     routed: bool
     mass: float | None = None
     max_experts: int = 0
     exact_weights: bool = True
+    branches: GateTree | None = None
+    trained_top_k: int | None = None
 
 
 def plan_run(request: Request, file: ModelFile, manifest: Manifest) -> Plan:
@@ -111,6 +120,7 @@ def plan_run(request: Request, file: ModelFile, manifest: Manifest) -> Plan:
     for name, value in (("top_k", request.top_k), ("max_experts", request.max_experts)):
         if value is not None and value > trained:
             raise ValueError(f"expected {name} in [1, {trained}], the experts that count for a row, got {value}")
+    branches = _tree(file, manifest) if request.branches else None
     mass = request.mass
     if mass is None and request.top_k is None and trained == total:
         mass = manifest.mass
@@ -121,8 +131,44 @@ def plan_run(request: Request, file: ModelFile, manifest: Manifest) -> Plan:
             )
     limit = min(request.top_k or trained, request.max_experts or trained)
     if mass == 1.0:
-        return Plan(routed=True, max_experts=limit, exact_weights=limit == trained)
-    return Plan(routed=True, mass=mass, max_experts=limit, exact_weights=mass is None and limit == trained)
+        mass = None
+    return Plan(
+        routed=True,
+        mass=mass,
+        max_experts=limit,
+        exact_weights=mass is None and limit == trained,
+        branches=branches,
+        trained_top_k=manifest.top_k,
+    )
+
+
+def branch_signature(node: int) -> str:
+    """The name of one gate of a hierarchical gate."""
+    return f"gate_{node}"
+
+
+def _tree(file: ModelFile, manifest: Manifest) -> GateTree:
+    """The tree of a hierarchical gate.
+
+    Raises:
+        ModelFileError: If the file has none, or not all its gates.
+    """
+    nested = manifest.extras.get("gate_tree")
+    if nested is None:
+        raise ModelFileError(f"{file.source}: expected a hierarchical gate to run by branches, got another kind")
+    try:
+        tree = GateTree.from_nested(nested)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(
+            f"{file.source}: its tree of gates is damaged: {error}; convert the model again"
+        ) from error
+    missing = [name for name in map(branch_signature, range(len(tree.nodes))) if name not in file.signatures]
+    if missing or tree.num_experts != manifest.num_experts:
+        raise ModelFileError(
+            f"{file.source}: expected a gate for each node of a tree of {manifest.num_experts} experts, "
+            f"got {tree.num_experts} experts and no {missing[:1]}; convert the model again"
+        )
+    return tree
 
 
 def wants_xnnpack(file: ModelFile, asked: bool | None) -> bool:

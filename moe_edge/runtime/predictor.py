@@ -6,7 +6,7 @@ Layer: device. Imports NumPy and ``moe_edge`` modules of the device side; the ru
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,11 +23,12 @@ from moe_edge.runtime.modes import DENSE, ROUTED, Request, plan_run, wants_xnnpa
 from moe_edge.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from moe_edge.runtime.explanation import Explanation
+    from moe_edge.runtime.mixture_density import MixtureDensity
 
 SIGNATURE = "serving_default"
 _MISCOMPUTED, _MISCOMPUTED_PER_CHANNEL = "w4", "dynamic_w8"
@@ -44,6 +45,15 @@ class _Engine(Protocol):
 
     def run(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
         """All that the model gives."""
+        ...
+
+
+@runtime_checkable
+class _PartsEngine(Protocol):
+    """An engine that can run experts alone."""
+
+    def each_expert(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(n, E, K)."""
         ...
 
 
@@ -66,6 +76,7 @@ class Predictor:
         num_experts: E.
         num_features: Values of one row.
         has_sigma: Whether ``predict_raw`` gives ``sigma``.
+        has_density: Whether ``predict_quantiles`` and ``predict_distribution`` can answer.
         backend: Name of the runtime: ``litert``, ``tflite-runtime`` or ``tensorflow``.
         mode: What runs: ``dense`` or ``routed``.
         xnnpack: Whether XNNPACK computes.
@@ -80,6 +91,7 @@ class Predictor:
         mass: float | None = None,
         top_k: int | None = None,
         max_experts: int | None = None,
+        branches: bool = False,
         num_threads: int = 1,
         xnnpack: bool | None = None,
     ) -> None:
@@ -96,6 +108,8 @@ class Predictor:
                 scaled to sum to 1. 1 runs all and gives the whole graph's answers. Default: as measured by convert.
             top_k: Run so many experts for each row; by default as trained.
             max_experts: With ``mass``: at most so many.
+            branches: Run a hierarchical gate branch by branch, the likeliest first, only as far as the experts that
+                run need; see ``moe_edge.runtime.branch_gate`` for when that pays. Means ``routed``.
             num_threads: Threads that one call may use, at least 1.
             xnnpack: Whether XNNPACK computes: faster, above all in batches, but it keeps a second copy of every
                 weight in memory. Without it weights stay mapped from the file and only those of experts that run
@@ -108,7 +122,7 @@ class Predictor:
         """
         if num_threads < 1:
             raise ValueError(f"expected num_threads >= 1, got {num_threads}")
-        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts)
+        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts, branches=branches)
         self._file = ModelFile.open(model)
         try:
             self.manifest = _require_manifest(self._file)
@@ -161,6 +175,11 @@ class Predictor:
         """Whether the model says how far off its numbers may be (Gaussian experts)."""
         return "sigma" in self._file.signatures[SIGNATURE].outputs
 
+    @property
+    def has_density(self) -> bool:
+        """Whether the model gives a whole distribution: each expert's means and sigmas."""
+        return {"expert_means", "expert_sigmas"} <= self._file.signatures[SIGNATURE].outputs.keys()
+
     def predict(self, x: Any) -> npt.NDArray[Any]:
         """Answer rows: one of the labels each, or numbers.
 
@@ -208,8 +227,10 @@ class Predictor:
                 or a pandas data frame.
 
         Returns:
-            ``prediction`` (n, K), ``routing_weights`` (n, E) and, for Gaussian experts, ``sigma`` (n, K); float32.
-            Routed also ``experts_run``, int (n,), and the routing weights are those that counted.
+            float32 ``prediction`` (n, K), ``routing_weights`` (n, E); for Gaussian experts ``sigma`` (n, K),
+            ``expert_means`` and ``expert_sigmas`` (n, E, K); for Gaussian gates ``gate_log_density`` (n, 1), how usual
+            the row is. Routed also ``experts_run``, int (n,), and the routing weights are those that counted: means
+            and sigmas of experts with weight 0 mean nothing.
 
         Raises:
             DataError: If ``x`` isn't what the model takes.
@@ -221,13 +242,80 @@ class Predictor:
         finally:
             self._pool.give(engine)
 
+    def predict_experts(self, x: Any) -> npt.NDArray[np.float32]:
+        """What each expert would answer by itself, whatever the gate says; for looking into a model. Needs mode routed.
+
+        Returns:
+            float32 (n, E, K): probabilities, or numbers in the user's units.
+
+        Raises:
+            DataError: If ``x`` isn't what the model takes, or the mode is dense.
+        """
+        rows = self._input.read(x)
+        engine = self._pool.take()
+        try:
+            if not isinstance(engine, _PartsEngine):
+                raise DataError("expected mode routed, whose experts can run alone, got dense; open it with mass=1")
+            return engine.each_expert(rows)
+        finally:
+            self._pool.give(engine)
+
+    def predict_distribution(self, x: Any) -> MixtureDensity:
+        """The whole distribution of each row's numbers: a mixture of the Gaussians of the experts that ran.
+
+        Returns:
+            Weights, means and sigmas, with ``quantiles``, ``log_density``, ``cdf``, ``mean`` and ``std``.
+
+        Raises:
+            DataError: If ``x`` isn't what the model takes, or the file has no distribution.
+        """
+        from moe_edge.runtime.mixture_density import MixtureDensity
+
+        self.require_density()
+        raw = self.predict_raw(x)
+        return MixtureDensity(weights=raw["routing_weights"], means=raw["expert_means"], sigmas=raw["expert_sigmas"])
+
+    def predict_quantiles(self, x: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> npt.NDArray[np.float32]:
+        """The values below which given shares of the probability lie, for each output by itself.
+
+        Args:
+            x: One row or several; see ``predict_raw``.
+            quantiles: Levels in (0, 1).
+
+        Returns:
+            float32 (n, Q, K), in the user's units.
+
+        Raises:
+            DataError: If ``x`` isn't what the model takes, or the file has no distribution.
+            ValueError: If a level isn't in (0, 1).
+        """
+        return self.predict_distribution(x).quantiles(quantiles)
+
+    def require_density(self) -> None:
+        """Refuse a file that gives no distribution.
+
+        Raises:
+            DataError: With the reason, and what to do.
+        """
+        if self.has_density:
+            return
+        if self._classifies:
+            reason = "is a classification; use predict_proba"
+        elif self.manifest.io != "float32":
+            reason = "has int8 edges, which give the mean and sigma only; convert it without --io int8"
+        elif self.has_sigma:
+            reason = "was written before mixtures gave their experts' means and sigmas; convert the model again"
+        else:
+            reason = f"combines by {self.manifest.combine.value}; train a mixture of Gaussians: --combine gaussian"
+        raise DataError(f"expected a file that gives a distribution (Gaussian experts), got one that {reason}")
+
     def explain(self, x: Any) -> Explanation:
         """Answer rows and say which experts gave the answers.
 
         Raises:
             DataError: If ``x`` isn't what the model takes.
         """
-        from moe_edge.runtime.explanation import Explanation
+        from moe_edge.runtime.explanation import Explanation, usual_log_density
 
         raw = self.predict_raw(x)
         prediction = raw["prediction"]
@@ -242,6 +330,10 @@ class Predictor:
             sigma=raw.get("sigma"),
             routing_weights=raw["routing_weights"],
             experts_run=raw.get("experts_run"),
+            gate_log_density=raw["gate_log_density"][:, 0] if "gate_log_density" in raw else None,
+            usual_log_density=usual_log_density(self.manifest),
+            expert_means=raw.get("expert_means"),
+            expert_sigmas=raw.get("expert_sigmas"),
         )
 
     def stream(self, samples: Iterable[Any], *, hop: int | None = None) -> Iterator[Explanation]:

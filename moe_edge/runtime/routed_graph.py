@@ -12,6 +12,7 @@ import numpy as np
 
 from moe_edge.errors import ModelFileError
 from moe_edge.runtime.backends import Backend, allocate
+from moe_edge.runtime.branch_gate import BranchGate
 from moe_edge.runtime.expert_choice import ExpertChoice, Pairs
 from moe_edge.runtime.expert_mixing import FewExperts, MixingForm, find_form
 from moe_edge.runtime.model_file import ModelFile
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Answers = dict[str, npt.NDArray[Any]]
 
+_GATE_OUTPUTS = ("routing_weights", "features")
 _CHUNK = 4096
 """Rows that are grouped by expert at a time: enough for each expert to get many of them at once."""
 _BATCH = 256
@@ -60,7 +62,12 @@ class RoutedGraph:
             allocate(backend, self._interpreter)
         self._names = tuple(name for name in file.signatures[COMBINE].outputs)
         self._prediction = self._names.index("prediction")
-        self._gate = self._open(GATE, ("x",), ("routing_weights", "features"))
+        # What the gate says besides, such as how usual a row is, stands behind what every run needs.
+        self._sides = tuple(name for name in file.signatures[GATE].outputs if name not in _GATE_OUTPUTS)
+        self._gate: SubgraphRunner | BranchGate = self._open(GATE, ("x",), (*_GATE_OUTPUTS, *self._sides))
+        if plan.branches is not None:
+            self._sides = ()
+            self._gate = BranchGate(plan, self._open)
         self._combine = self._open(COMBINE, ("routing_weights", "outputs"), self._names)
         self._experts: list[SubgraphRunner | None] = [None] * num_experts
         signature = file.signatures[COMBINE]
@@ -88,7 +95,7 @@ class RoutedGraph:
         """The prediction alone, float32 (n, K): the runtime's own memory, to be read or copied before the next call."""
         if len(rows) != 1:
             return self._many(rows)["prediction"]
-        weights, features = self._gate.run(rows)
+        weights, features = self._gate.run(rows)[:2]
         experts, shares = self._choice.for_row(weights[0])
         runners = self._experts
         if self._few is not None and not self._is_small:
@@ -119,6 +126,28 @@ class RoutedGraph:
         """
         return self._many(rows)
 
+    def each_expert(self, rows: Floats) -> Floats:
+        """What each expert would answer by itself: its output through ``combine`` with all weight on it.
+
+        Returns:
+            float32 (n, E, K).
+        """
+        count = len(self._experts)
+        _, features = self._run_gate(rows)
+        tensor = self._tensor(COMBINE, "prediction")
+        answers = np.empty((len(rows), count, tensor.shape[-1]), dtype=np.float32)
+        for index in range(count):
+            runner = self._experts[index] or self._expert(index)
+            for start in range(0, len(rows), _BATCH):
+                here = slice(start, min(start + _BATCH, len(rows)))
+                size = here.stop - here.start
+                stacked = np.zeros((size, count, self._num_values), dtype=np.float32)
+                stacked[:, index] = runner.run(features[here])[0]
+                weights = np.zeros((size, count), dtype=np.float32)
+                weights[:, index] = 1
+                answers[here, index] = self._combine.run(weights, stacked)[self._prediction]
+        return answers
+
     def _many(self, rows: Floats) -> Answers:
         signature = self._file.signatures[COMBINE]
         tensors = self._file.subgraphs[signature.subgraph].tensors
@@ -127,6 +156,7 @@ class RoutedGraph:
             name: np.empty((total, *tensors[index].shape[1:]), dtype=np.float32)
             for name, index in signature.outputs.items()
         }
+        answers.update({name: np.empty((total, 1), dtype=np.float32) for name in self._sides})
         answers["routing_weights"] = np.zeros((total, len(self._experts)), dtype=np.float32)
         answers["experts_run"] = np.zeros(total, dtype=np.intp)
         for start in range(0, total, _CHUNK):
@@ -136,7 +166,9 @@ class RoutedGraph:
 
     def _answer_chunk(self, rows: Floats, answers: Answers) -> None:
         """Answer up to ``_CHUNK`` rows into ``answers``."""
-        weights, features = self._run_gate(rows)
+        weights, features, *sides = self._run_gate(rows)
+        for name, values in zip(self._sides, sides, strict=True):
+            answers[name][:] = values
         pairs = self._choice.for_rows(weights)
         outputs = np.empty((len(pairs.rows), self._num_values), dtype=np.float32)
         order = np.argsort(pairs.experts, kind="stable")
@@ -154,15 +186,13 @@ class RoutedGraph:
         else:
             self._combine_rows(outputs, pairs, answers)
 
-    def _run_gate(self, rows: Floats) -> tuple[Floats, npt.NDArray[Any]]:
-        """Gate weights (n, E) and what the experts are given, (n, ...)."""
-        weights: list[Floats] = []
-        features: list[npt.NDArray[Any]] = []
-        for start in range(0, len(rows), _BATCH):
-            found = self._gate.run(rows[start : start + _BATCH])
-            weights.append(found[0].copy())
-            features.append(found[1].copy())
-        return np.concatenate(weights), np.concatenate(features)
+    def _run_gate(self, rows: Floats) -> list[npt.NDArray[Any]]:
+        """Gate weights (n, E), what the experts are given, (n, ...), and what the gate says besides, (n, 1) each."""
+        found = [
+            [array.copy() for array in self._gate.run(rows[start : start + _BATCH])]
+            for start in range(0, len(rows), _BATCH)
+        ]
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
     def _combine_rows(self, outputs: Floats, pairs: Pairs, answers: Answers) -> None:
         """Mix by the file's own ``combine``, which takes every expert: 0 for those that didn't run."""

@@ -37,6 +37,8 @@ class Dataset:
         fingerprint: SHA-256 of features and target; equal for equal rows in equal order.
         groups: The group of each row, int64 (n,), or None.
         source: What to call the table in messages.
+        subtasks: Cells of a column that pieces are split by, numbers or texts (n,), or None; it may be a feature too.
+        subtask_name: That column's name.
         row_shape: Shape of a row of features before it was laid flat, such as (8, 8) for images; None where the
             table has plain columns, or some were dropped.
     """
@@ -47,6 +49,8 @@ class Dataset:
     fingerprint: str
     groups: npt.NDArray[np.int64] | None = None
     source: str = "arrays"
+    subtasks: npt.NDArray[Any] | None = None
+    subtask_name: str | None = None
     row_shape: tuple[int, ...] | None = None
 
     @property
@@ -79,6 +83,7 @@ def read_dataset(
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
     group: str | None = None,
+    subtask: str | None = None,
 ) -> Dataset:
     """Read a table and find out what its columns are.
 
@@ -90,12 +95,18 @@ def read_dataset(
         categorical: Columns to take as categories even when they hold numbers.
         drop: Columns to leave out.
         group: A column that names the group of each row (a person, a device); no feature.
+        subtask: A column that pieces are split by; a feature too, unless it is dropped.
 
     Raises:
         DataError: If the table or a column is not fit for training; the message says what to do.
     """
     table = read_table(path)
-    return _describe(table, _target_name(table, target), task, categorical=categorical, drop=drop, group=group)
+    dataset = _describe(table, _target_name(table, target), task, categorical=categorical, drop=drop, group=group)
+    if subtask is None:
+        return dataset
+    if subtask not in table.names:
+        raise _no_column(table, "column", subtask)
+    return replace(dataset, subtasks=_subtask_cells(subtask, table.column(subtask)), subtask_name=subtask)
 
 
 def dataset_from_arrays(
@@ -277,6 +288,16 @@ def _group_codes(name: str, cells: Cells) -> npt.NDArray[np.int64]:
     targets.check_known(name, cells)
     texts = [targets.label_text(cell) for cell in (cells.tolist() if isinstance(cells, np.ndarray) else cells)]
     return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+
+
+def _subtask_cells(name: str, cells: Cells) -> npt.NDArray[Any]:
+    targets.check_known(name, cells)
+    if isinstance(cells, np.ndarray):
+        return cells
+    try:
+        return np.asarray([float(cell) for cell in cells], np.float64)
+    except (TypeError, ValueError):
+        return np.asarray([targets.label_text(cell) for cell in cells])
 
 
 def _target_name(table: Table, target: str | None) -> str:

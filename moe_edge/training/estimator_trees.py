@@ -1,176 +1,142 @@
-"""Read the trees out of scikit-learn's fitted estimators.
+"""Read the trees out of fitted scikit-learn estimators, and what links their sums to an answer.
 
-Layer: desktop (training).
+Layer: desktop (training). Imports scikit-learn only through the estimators that it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
-import numpy.typing as npt
 
-from moe_edge.errors import DataError
-from moe_edge.training.tree_arrays import Forest, Tree, leaf, plant
-from moe_edge.training.tree_layers import tree_model
-
-_ZERO = "zero"
-NEVER = 0.0
-"""Probability of a class that an estimator never saw."""
+from moe_edge.training.tree_arrays import Tree, constant_tree
 
 
-def class_columns(classes: Sequence[int], num_outputs: int) -> list[int] | None:
-    """Where each of K classes stands among an estimator's; those it never saw stand after them. None: as they are."""
-    places = {int(code): place for place, code in enumerate(classes)}
-    if list(places) == list(range(num_outputs)):
-        return None
-    return [places.get(code, len(classes)) for code in range(num_outputs)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TreeSums:
+    """Trees whose answers are added; tree t adds to group ``t % num_groups``.
 
-
-def forest_model(estimator: Any, *, codes: Sequence[int] | None, num_outputs: int, log_sigma: Any = ()) -> keras.Model:
-    """Trees whose answers are averaged: DecisionTree, RandomForest, ExtraTrees.
-
-    Args:
-        estimator: A fitted one.
-        codes: Class codes of its answers, in their order; None for a regression.
-        num_outputs: K.
-        log_sigma: What a Gaussian expert's answers end with.
+    Attributes:
+        trees: The trees, scaled, so that their plain sum counts.
+        num_groups: Sums that they take turns in.
+        base: What is added to each of the ``num_groups * W`` sums, float64.
+        link: ``linear``, ``sigmoid`` (one sum, two classes), ``softmax`` or ``exp``.
     """
-    members = getattr(estimator, "estimators_", [estimator])
-    trees = []
-    for member in members:
-        tree = member.tree_
-        values = tree.value[:, 0, :] if codes is not None else tree.value[:, :, 0]
-        if codes is not None:
-            values = values / values.sum(axis=1, keepdims=True)
-        trees.append(_plain_tree(tree, values / len(members)))
-    forest = plant(trees)
-    base = np.zeros(forest.values.shape[1])
-    return _finish(
-        estimator, forest, base=base, codes=codes, num_outputs=num_outputs, link="linear", log_sigma=log_sigma
-    )
+
+    trees: tuple[Tree, ...]
+    num_groups: int
+    base: np.ndarray[Any, np.dtype[np.float64]]
+    link: str = "linear"
 
 
-def boosting_model(
-    estimators: Sequence[Any], *, codes: Sequence[int] | None, num_outputs: int, log_sigma: Any = ()
-) -> keras.Model:
-    """Trees whose answers are summed: GradientBoosting and HistGradientBoosting.
-
-    Args:
-        estimators: One for a classification; for a regression one for each output.
-        codes: Class codes of its answers; None for a regression.
-        num_outputs: K.
-        log_sigma: What a Gaussian expert's answers end with.
+def forest_sums(estimator: Any) -> TreeSums:
+    """The trees of a decision tree or a forest, each divided by their number.
 
     Raises:
-        DataError: If it starts from a model of its own, or splits by categories.
+        ValueError: If it has several columns of classes.
     """
-    grown = [_rounds(estimator) for estimator in estimators]
-    length = max(len(rounds) for rounds in grown)
-    # Outputs may have stopped after different numbers of rounds: leaves of 0 fill them up.
-    padded = [rounds + [[leaf([0.0])] * len(rounds[0])] * (length - len(rounds)) for rounds in grown]
-    columns = [[tree for rounds in padded for tree in rounds[number]] for number in range(length)]
-    forest = plant([tree for row in columns for tree in row])
-    bases = [_base(estimator, rounds) for estimator, rounds in zip(estimators, grown, strict=True)]
-    base = np.concatenate(bases)
-    link = "linear" if codes is None else "sigmoid" if len(base) == 1 else "softmax"
-    if getattr(estimators[0], "loss", "") == "exponential":
-        # Its probability is sigmoid(2 * score).
-        forest.values[:] *= 2
-        base = base * 2
-    return _finish(
-        estimators[0], forest, base=base, codes=codes, num_outputs=num_outputs, link=link, log_sigma=log_sigma
-    )
+    members = getattr(estimator, "estimators_", None) or [estimator]
+    classifies = hasattr(estimator, "classes_")
+    if classifies and estimator.n_outputs_ != 1:
+        raise ValueError(f"expected a classifier of one column of classes, got {estimator.n_outputs_}")
+    trees = tuple(_sklearn_tree(member.tree_, 1.0 / len(members), normalise=classifies) for member in members)
+    return TreeSums(trees=trees, num_groups=1, base=np.zeros(trees[0].values.shape[1]))
 
 
-def constant_model(values: Sequence[float], num_features: int, *, probabilities: bool) -> keras.Model:
-    """A model that answers every row with the same values: one leaf."""
-    forest = plant([leaf(values)])
-    return tree_model(forest, num_features, base=[0.0] * len(values), probabilities=probabilities)
+def gradient_boosting_sums(estimator: Any) -> TreeSums:
+    """The trees of a ``GradientBoostingClassifier`` or ``-Regressor``.
 
-
-def _finish(
-    estimator: Any,
-    forest: Forest,
-    *,
-    base: npt.NDArray[np.float64],
-    codes: Sequence[int] | None,
-    num_outputs: int,
-    link: str,
-    log_sigma: Any,
-) -> keras.Model:
-    columns = None if codes is None else class_columns(codes, num_outputs)
-    constants = [NEVER] if columns is not None and codes is not None and max(columns) == len(codes) else []
-    return tree_model(
-        forest,
-        int(estimator.n_features_in_),
-        base=base.tolist(),
-        link=link,
-        constants=constants or [float(value) for value in log_sigma],
-        columns=columns,
-        probabilities=codes is not None,
-    )
-
-
-def _plain_tree(tree: Any, values: npt.NDArray[np.float64]) -> Tree:
-    """One of ``sklearn.tree``'s trees, whose leaves have feature -2."""
-    return Tree(
-        feature=np.maximum(tree.feature, 0),
-        threshold=np.asarray(tree.threshold, dtype=np.float64),
-        left=tree.children_left,
-        right=tree.children_right,
-        values=values,
-    )
-
-
-def _rounds(estimator: Any) -> list[list[Tree]]:
-    """The trees of each round, one for each score."""
-    if type(estimator).__name__.startswith("Hist"):
-        if estimator.is_categorical_ is not None and estimator.is_categorical_.any():
-            raise DataError(
-                "expected splits by thresholds, got splits by categories; encode categorical columns as one column a "
-                "category (OneHotEncoder) and fit without categorical_features"
-            )
-        # No public name leads to these trees; exporters of other projects read them here too.
-        return [[_binned_tree(tree.nodes) for tree in trees] for trees in estimator._predictors]
-    if estimator.init_ != _ZERO and type(estimator.init_).__name__ not in ("DummyClassifier", "DummyRegressor"):
-        raise DataError(
-            f"expected {type(estimator).__name__} to start from a constant, got init={type(estimator.init_).__name__}; "
-            "fit it with init=None"
+    Raises:
+        ValueError: If its first guess is an estimator of its own.
+    """
+    if type(estimator.init_).__name__ not in ("str", "DummyClassifier", "DummyRegressor"):
+        raise ValueError(
+            f"expected gradient boosting that starts from a constant, got init={type(estimator.init_).__name__}; "
+            "fit it with init=None or init='zero'"
         )
-    rate = estimator.learning_rate
-    return [
-        [_plain_tree(member.tree_, member.tree_.value[:, 0, :] * rate) for member in members]
-        for members in estimator.estimators_
-    ]
+    grid = np.atleast_2d(estimator.estimators_)
+    exponential = estimator.loss == "exponential"
+    factor = 2.0 if exponential else 1.0  # P(second class) = sigmoid(2 * raw), Friedman, Hastie & Tibshirani 2000
+    row = np.zeros((1, estimator.n_features_in_), np.float32)
+    classifies = hasattr(estimator, "classes_")
+    raw = estimator.decision_function(row) if classifies else estimator.predict(row)
+    added = [sum(float(tree.predict(row)[0]) for tree in column) for column in grid.T]
+    base = factor * (np.asarray(raw, np.float64).reshape(-1) - estimator.learning_rate * np.asarray(added))
+    rate = factor * estimator.learning_rate
+    trees = tuple(_sklearn_tree(member.tree_, rate) for member in grid.reshape(-1))
+    link = "linear" if not classifies else "sigmoid" if grid.shape[1] == 1 else "softmax"
+    return TreeSums(trees=trees, num_groups=grid.shape[1], base=base, link=link)
 
 
-def _binned_tree(nodes: Any) -> Tree:
-    """One of the histogram estimators' trees: a table of nodes."""
-    inner = nodes["is_leaf"] == 0
-    return Tree(
-        feature=np.where(inner, nodes["feature_idx"], 0),
-        threshold=np.where(inner, nodes["num_threshold"], 0.0),
-        left=np.where(inner, nodes["left"].astype(np.int64), -1),
-        right=np.where(inner, nodes["right"].astype(np.int64), -1),
-        values=np.where(inner, 0.0, nodes["value"]).reshape(-1, 1),
+def hist_gradient_boosting_sums(estimator: Any) -> TreeSums:
+    """The trees of a ``HistGradientBoostingClassifier`` or ``-Regressor``.
+
+    Raises:
+        ValueError: If it splits categories by sets.
+    """
+    if estimator.is_categorical_ is not None:
+        raise ValueError("expected numeric features only, got categorical_features; give one-hot columns instead")
+    rounds = estimator._predictors
+    base = np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1)
+    groups = len(base)
+    trees = tuple(_histogram_tree(predictor.nodes) for members in rounds for predictor in members)
+    if hasattr(estimator, "classes_"):
+        link = "sigmoid" if groups == 1 else "softmax"
+    else:
+        link = "exp" if estimator.loss in ("gamma", "poisson") else "linear"
+    return TreeSums(trees=trees or tuple(constant_tree([0.0]) for _ in base), num_groups=groups, base=base, link=link)
+
+
+def side_by_side(sums: Sequence[TreeSums]) -> TreeSums:
+    """Ensembles of one sum each, one an output; shorter ones are filled up with trees that answer 0.
+
+    Raises:
+        ValueError: If their links differ.
+    """
+    links = {each.link for each in sums}
+    if len(links) != 1:
+        raise ValueError(f"expected estimators of one loss, got the links {', '.join(sorted(links))}")
+    longest = max(len(each.trees) for each in sums)
+    filled = [[*each.trees, *[constant_tree([0.0])] * (longest - len(each.trees))] for each in sums]
+    return TreeSums(
+        trees=tuple(tree for taken in zip(*filled, strict=True) for tree in taken),
+        num_groups=len(sums),
+        base=np.concatenate([each.base for each in sums]),
+        link=links.pop(),
     )
 
 
-def _base(estimator: Any, rounds: list[list[Tree]]) -> npt.NDArray[np.float64]:
-    """The scores that boosting starts from: what it answers for a row, less what its trees do."""
-    row = np.zeros((1, int(estimator.n_features_in_)))
-    ask: Callable[[Any], Any] = getattr(estimator, "decision_function", estimator.predict)
-    scores = np.asarray(ask(row), dtype=np.float64).reshape(-1)
-    for trees in rounds:
-        scores = scores - np.array([_answer(tree, row[0]) for tree in trees])
-    return scores
+def _sklearn_tree(tree: Any, factor: float, *, normalise: bool = False) -> Tree:
+    values = np.asarray(tree.value, dtype=np.float64)
+    values = values[:, 0, :] if normalise else values[:, :, 0]
+    if normalise:
+        # Some nodes hold weights of classes, some their shares, as the version of scikit-learn has it.
+        values = values / np.maximum(values.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return Tree(
+        feature=np.asarray(tree.feature),
+        threshold=np.asarray(tree.threshold, dtype=np.float64),
+        left=np.asarray(tree.children_left),
+        right=np.asarray(tree.children_right),
+        missing_left=np.asarray(tree.missing_go_to_left).astype(np.bool_),
+        values=values * factor,
+    )
 
 
-def _answer(tree: Tree, row: npt.NDArray[np.float64]) -> float:
-    node = 0
-    while tree.left[node] >= 0:
-        node = int(tree.left[node] if row[tree.feature[node]] <= tree.threshold[node] else tree.right[node])
-    return float(tree.values[node, 0])
+def _histogram_tree(nodes: Any) -> Tree:
+    leaf = nodes["is_leaf"].astype(np.bool_)
+    return Tree(
+        feature=nodes["feature_idx"].astype(np.int64),
+        threshold=nodes["num_threshold"].astype(np.float64),
+        left=np.where(leaf, -1, nodes["left"].astype(np.int64)),
+        right=np.where(leaf, -1, nodes["right"].astype(np.int64)),
+        missing_left=nodes["missing_go_to_left"].astype(np.bool_),
+        values=nodes["value"].astype(np.float64)[:, None],
+    )
+
+
+def without_missing(sums: TreeSums) -> TreeSums:
+    """The same for estimators that take no missing values: no node needs to send them right."""
+    trees = tuple(replace(tree, missing_left=np.ones(len(tree.feature), np.bool_)) for tree in sums.trees)
+    return replace(sums, trees=trees)

@@ -1,215 +1,224 @@
-"""Take a fitted scikit-learn estimator, as it is, for an expert: a frozen Keras model with the same answers.
+"""Turn fitted scikit-learn estimators into frozen Keras models that answer the same, for the experts of a mixture.
 
-Layer: desktop (training).
+Layer: desktop (training). Imports scikit-learn only through the estimators that it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.errors import DataError
-from moe_edge.training.estimator_trees import boosting_model, class_columns, forest_model
-from moe_edge.training.kinds.registry import REFUSED
+from moe_edge.training.estimator_trees import (
+    TreeSums,
+    forest_sums,
+    gradient_boosting_sums,
+    hist_gradient_boosting_sums,
+    side_by_side,
+    without_missing,
+)
+from moe_edge.training.tree_arrays import constant_tree, pack_trees
+from moe_edge.training.tree_layers import TreeAnswer, tree_model
 
-FORESTS = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees")
-BOOSTING = ("GradientBoosting", "HistGradientBoosting")
-LINEAR = ("LinearRegression", "Ridge", "Lasso", "ElasticNet")
-_LOSSES = ("squared_error", "absolute_error", "huber", "quantile")
-"""Losses of boosted regressions whose answer is the sum of the trees itself."""
+ABSENT_LOGIT = -16.0
+"""Logit of a class without rows in a linear model: a probability of 1e-7 at most, in a range that 8 bits can hold."""
+_ABSENT_SUM = -1e4
+"""The same in trees, which stay float32: a probability of 0."""
 
-NEVER_LOGIT = -16.0
-"""Logit of a class that a logistic regression never saw, beside logits that sum to 0: a probability below 2e-7. Lower
-would cost the other classes' logits their resolution in int8."""
-
+_FOREST = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees")
+_READERS: dict[str, Callable[[Any], TreeSums]] = {
+    **{f"{name}{role}": forest_sums for name in _FOREST for role in ("Classifier", "Regressor")},
+    **{f"GradientBoosting{role}": gradient_boosting_sums for role in ("Classifier", "Regressor")},
+    **{f"HistGradientBoosting{role}": hist_gradient_boosting_sums for role in ("Classifier", "Regressor")},
+}
+_LINEAR = ("LinearRegression", "Ridge", "Lasso", "ElasticNet", "LogisticRegression")
 _NEAREST = {
-    "Neighbors": REFUSED["nearest_neighbours"],
-    "SVC": REFUSED["svm"],
-    "SVR": REFUSED["svm"],
-    "GaussianProcess": REFUSED["gaussian_process"],
-    "Pipeline": ("its steps before the last are any code", "its last step alone, fitted to what the steps before give"),
-    "MLP": ("it is a neural network", "dense"),
-    "Kernel": ("a kernel machine keeps every training row", "dense"),
+    "Neighbors": ("keeps every training row", "random_forest (RandomForestClassifier, RandomForestRegressor)"),
+    "GaussianProcess": ("keeps every training row", "hist_gradient_boosting (HistGradientBoostingRegressor)"),
+    "SV": (
+        "keeps its support vectors",
+        "logistic_regression (LogisticRegression), or random_forest for curved borders",
+    ),
+    "Pipeline": ("holds several steps", "the pipeline's last estimator, fitted to the rows as the earlier steps leave"),
+    "MLP": ("is a neural network", "dense (a Keras model)"),
 }
 
 
 def estimator_model(
-    estimator: Any, input_dim: int, *, num_outputs: int | None = None, sigma: Sequence[float] | None = None
+    estimator: Any, input_dim: int, *, num_outputs: int | None = None, classes: Sequence[int] | None = None
 ) -> keras.Model:
-    """Turn a fitted estimator into a frozen Keras model, for ``create_moe_model(..., expert=...)``.
+    """Turn a fitted scikit-learn estimator into a frozen Keras model.
 
-    Decision trees, random forests, extra trees, gradient boosting, histogram gradient boosting (with several outputs:
-    ``MultiOutputRegressor`` of boosting), linear regressions and logistic regression. Every float32 row takes the
-    branches that it takes in the estimator; answers are sums of float32.
+    Give it to a mixture as it is: ``create_moe_model(..., expert=lambda input_dim, output_dim:
+    estimator_model(forests.pop(), input_dim, num_outputs=output_dim))``.
 
     Args:
-        estimator: Fitted to rows of ``input_dim`` columns without missing values.
-        input_dim: Features of a row.
-        num_outputs: K; by default what the estimator answers with. More classes than it knows get probability 0, and
-            its classes must then be codes in [0, K).
-        sigma: Standard deviation of its errors, one an output, in the unit of its answers, where it is an expert of a
-            Gaussian mixture.
+        estimator: A fitted decision tree, forest (random, or extra trees), gradient boosting (histogram-based too),
+            ``LinearRegression``, ``Ridge``, ``Lasso``, ``ElasticNet`` or ``LogisticRegression``; or a
+            ``MultiOutputRegressor`` of boosted trees.
+        input_dim: F, features of a row.
+        num_outputs: K: classes, or numbers; the estimator's own by default. More classes than it knows get
+            probability 0.
+        classes: Which of the K classes each of the estimator's columns is, for one that was fitted to some of them;
+            by default its ``classes_``, where they are codes from 0 to K - 1, or else their order.
 
     Returns:
-        A model from (B, input_dim) to ``predict_proba`` (B, K), or to ``predict`` (B, K), followed by the logarithms
-        of ``sigma`` where that is given.
+        A model of no trainable weights, float32 (B, F) to (B, K): what ``predict_proba`` or ``predict`` answers, in
+        float32. Numbers nearer to 0 than 1.2e-38 count as 0.
 
     Raises:
-        DataError: If there is no exact small graph for it, naming the nearest kind that has one; if it isn't fitted;
-            or if sizes differ.
+        ValueError: If it isn't fitted, of another class, or of other numbers of features and outputs.
     """
-    from sklearn.exceptions import NotFittedError
-    from sklearn.utils.validation import check_is_fitted
-
-    family = _family(estimator)
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError as error:
-        raise DataError(f"expected a fitted {type(estimator).__name__}; call its fit first") from error
-    if int(estimator.n_features_in_) != input_dim:
-        raise DataError(
-            f"expected an estimator of {input_dim} features, got {type(estimator).__name__} of "
-            f"{estimator.n_features_in_}; fit it to what the experts are given"
-        )
-    classifies = hasattr(estimator, "classes_")
-    codes = _codes(estimator, num_outputs) if classifies else None
-    given = len(codes) if codes is not None else _num_numbers(estimator)
-    num_outputs = given if num_outputs is None else num_outputs
-    if codes is None and num_outputs != given:
-        raise DataError(f"expected an estimator of {num_outputs} outputs, got one of {given}")
-    log_sigma = _logarithms(sigma, num_outputs, classifies=classifies)
-    if family == "linear":
-        return _linear_model(estimator, codes, num_outputs, log_sigma)
-    if family == "forest":
-        return forest_model(estimator, codes=codes, num_outputs=num_outputs, log_sigma=log_sigma)
-    members = list(getattr(estimator, "estimators_", [])) if _name(estimator) == "MultiOutput" else [estimator]
-    return boosting_model(members, codes=codes, num_outputs=num_outputs, log_sigma=log_sigma)
+    kind = type(estimator).__name__
+    if kind not in _READERS and kind not in _LINEAR and kind != "MultiOutputRegressor":
+        raise ValueError(_refusal(kind))
+    if getattr(estimator, "n_features_in_", None) is None:
+        raise ValueError(f"expected a fitted {kind}, got one that isn't; call its fit first")
+    if estimator.n_features_in_ != input_dim:
+        raise ValueError(f"expected a {kind} of {input_dim} features, got one of {estimator.n_features_in_}")
+    if kind in _LINEAR:
+        return _linear_model(estimator, input_dim, num_outputs, classes)
+    sums = read_trees(estimator)
+    if hasattr(estimator, "classes_"):
+        return classifier_trees(sums, input_dim, *_class_columns(estimator, num_outputs, classes))
+    _check_outputs(kind, num_outputs, len(sums.base))
+    return regression_trees(sums, input_dim)
 
 
-def _name(estimator: Any) -> str:
-    """The class's name without Classifier or Regressor; of scikit-learn's own classes alone."""
-    cls = type(estimator)
-    name: str = cls.__name__
-    if not cls.__module__.startswith("sklearn."):
-        return f"{cls.__module__}.{name}"
-    return name.removesuffix("Classifier").removesuffix("Regressor")
+def read_trees(estimator: Any) -> TreeSums:
+    """The trees of an estimator of a known class; of a ``MultiOutputRegressor``, those of each output side by side."""
+    kind = type(estimator).__name__
+    if kind == "MultiOutputRegressor":
+        members = estimator.estimators_
+        if not {type(member).__name__ for member in members} <= set(_READERS):
+            raise ValueError(_refusal(f"MultiOutputRegressor of {type(members[0]).__name__}"))
+        return side_by_side([read_trees(member) for member in members])
+    sums = _READERS[kind](estimator)
+    return without_missing(sums) if kind.startswith("GradientBoosting") else sums
 
 
-def _family(estimator: Any) -> str:
-    """``forest``, ``boosting`` or ``linear``.
+def classifier_trees(sums: TreeSums, input_dim: int, columns: npt.NDArray[Any], num_outputs: int) -> keras.Model:
+    """A model of trees that answers with a probability for each of K classes.
 
-    Raises:
-        DataError: If it is none of them.
+    Args:
+        sums: The trees.
+        input_dim: F.
+        columns: Which class each of the estimator's columns is.
+        num_outputs: K; classes in no column get 0.
     """
-    name = _name(estimator)
-    if name in FORESTS:
-        if isinstance(getattr(estimator, "n_outputs_", 1), int) and hasattr(estimator, "classes_"):
-            _refuse_several_targets(estimator)
-        return "forest"
-    if name == "MultiOutput" and all(_name(member) in BOOSTING for member in getattr(estimator, "estimators_", [])):
-        if hasattr(estimator, "classes_"):
-            raise DataError("expected one target of a classifier, got MultiOutputClassifier; make one mixture each")
-        for member in getattr(estimator, "estimators_", []):
-            _check_loss(member)
-        return "boosting"
-    if name in BOOSTING:
-        _check_loss(estimator)
-        return "boosting"
-    if name in LINEAR:
-        return "linear"
-    if name == "LogisticRegression":
-        if getattr(estimator, "multi_class", "deprecated") == "ovr" and len(getattr(estimator, "classes_", ())) > 2:
-            raise DataError("expected a multinomial LogisticRegression, got multi_class='ovr'; fit it without")
-        return "linear"
-    reason, nearest = next(
-        (value for part, value in _NEAREST.items() if part in name),
-        ("no exact graph of it is known", "random_forest, hist_gradient_boosting or dense"),
+    absent = 0.0 if sums.link == "linear" else _ABSENT_SUM
+    taken, scale = np.zeros(num_outputs, np.int32), np.zeros(num_outputs, np.float32)
+    offset = np.full(num_outputs, absent, dtype=np.float32)
+    if sums.link == "sigmoid":
+        signs = np.array([-1.0, 1.0])
+        scale[columns], offset[columns] = signs, signs * sums.base
+    else:
+        taken[columns], scale[columns], offset[columns] = np.arange(len(columns)), 1.0, sums.base
+    answer = TreeAnswer(columns=taken, scale=scale, offset=offset, link=sums.link, probabilities=True)
+    return _packed(sums, input_dim, answer)
+
+
+def constant_classifier(input_dim: int, known: int, num_outputs: int) -> keras.Model:
+    """A tree of a single leaf: all rows are of the class ``known``."""
+    sums = TreeSums(trees=(constant_tree([1.0]),), num_groups=1, base=np.zeros(1))
+    return classifier_trees(sums, input_dim, np.array([known]), num_outputs)
+
+
+def regression_trees(sums: TreeSums, input_dim: int) -> keras.Model:
+    """A model of trees that answers with K numbers."""
+    size = len(sums.base)
+    answer = TreeAnswer(
+        columns=np.arange(size, dtype=np.int32),
+        scale=np.ones(size, np.float32),
+        offset=sums.base.astype(np.float32),
+        link=sums.link,
     )
-    raise DataError(
-        f"{type(estimator).__name__} can't be written as a small graph: {reason}; the nearest kind that can: {nearest}"
+    return _packed(sums, input_dim, answer)
+
+
+def gaussian_trees(sums: TreeSums, input_dim: int, log_sigma: npt.NDArray[np.float64]) -> keras.Model:
+    """A model of trees that answers with K means, then K constant logarithms of sigma."""
+    size = len(log_sigma)
+    answer = TreeAnswer(
+        columns=np.concatenate([np.arange(size), np.zeros(size)]).astype(np.int32),
+        scale=np.repeat([1.0, 0.0], size).astype(np.float32),
+        offset=np.concatenate([sums.base, log_sigma]).astype(np.float32),
     )
+    return _packed(sums, input_dim, answer)
 
 
-def _refuse_several_targets(estimator: Any) -> None:
-    if int(getattr(estimator, "n_outputs_", 1)) > 1:
-        raise DataError(
-            f"expected one target of a classifier, got {type(estimator).__name__} of {estimator.n_outputs_}; "
-            "make one mixture each"
-        )
-
-
-def _check_loss(estimator: Any) -> None:
-    if not hasattr(estimator, "classes_") and estimator.loss not in _LOSSES:
-        raise DataError(
-            f"expected {type(estimator).__name__} of loss {', '.join(_LOSSES)}, got {estimator.loss}, whose answer is "
-            "an exponential of its trees; fit logarithms with squared_error"
-        )
-
-
-def _codes(estimator: Any, num_outputs: int | None) -> list[int]:
-    classes = list(estimator.classes_)
-    if num_outputs is None or num_outputs == len(classes):
-        return list(range(len(classes)))
-    try:
-        codes = [int(value) for value in classes]
-    except (TypeError, ValueError):
-        codes = []
-    if len(classes) > num_outputs or [*map(float, codes)] != [*map(float, classes if codes else [num_outputs])]:
-        raise DataError(
-            f"expected at most {num_outputs} classes, codes in [0, {num_outputs}) where there are fewer, "
-            f"got {len(classes)}: {classes[:5]}"
-        )
-    if min(codes) < 0 or max(codes) >= num_outputs:
-        raise DataError(f"expected class codes in [0, {num_outputs}), got {classes[:5]}")
-    return codes
-
-
-def _num_numbers(estimator: Any) -> int:
-    if _name(estimator) == "MultiOutput":
-        return len(estimator.estimators_)
-    if _name(estimator) in LINEAR:
-        return int(np.atleast_2d(estimator.coef_).shape[0])
-    return int(getattr(estimator, "n_outputs_", 1))
-
-
-def _logarithms(sigma: Sequence[float] | None, num_outputs: int, *, classifies: bool) -> list[float]:
-    if sigma is None:
-        return []
-    if classifies or len(sigma) != num_outputs or not all(0 < value < float("inf") for value in sigma):
-        kind = "a classifier" if classifies else f"a regression of {num_outputs}"
-        raise DataError(f"expected one sigma above 0 an output of a regression, got {list(sigma)} for {kind}")
-    return [float(value) for value in np.log(np.asarray(sigma, dtype=np.float64))]
-
-
-def _linear_model(
-    estimator: Any, codes: Sequence[int] | None, num_outputs: int, log_sigma: Sequence[float]
+def frozen_dense(
+    kernel: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], activation: str = "linear"
 ) -> keras.Model:
-    kernel = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64)).T
-    bias = np.broadcast_to(np.asarray(estimator.intercept_, dtype=np.float64).reshape(-1), (kernel.shape[1],))
-    if codes is None:
-        return dense_model(
-            np.concatenate([kernel, np.zeros((len(kernel), len(log_sigma)))], axis=1),
-            np.concatenate([bias, log_sigma]),
-        )
-    if kernel.shape[1] == 1:
-        # Two classes: half the score for one, half against the other.
-        kernel, bias = np.concatenate([-kernel, kernel], axis=1) / 2, np.concatenate([-bias, bias]) / 2
-    columns = class_columns(codes, num_outputs)
-    if columns is not None:
-        bias = np.append(bias - bias.mean(), NEVER_LOGIT)[columns]
-        kernel = np.append(kernel - kernel.mean(axis=1, keepdims=True), np.zeros((len(kernel), 1)), axis=1)[:, columns]
-    return dense_model(kernel, bias, activation="softmax")
-
-
-def dense_model(
-    kernel: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], *, activation: str = "linear"
-) -> keras.Model:
-    """A frozen model of one dense layer: kernel (F, units), bias (units,)."""
-    layer = keras.layers.Dense(kernel.shape[1], activation=activation, trainable=False, name="linear")
+    """A model of one frozen dense layer; kernel (F, V), bias (V,)."""
+    layer = keras.layers.Dense(kernel.shape[1], activation=activation, trainable=False)
     model = keras.Sequential([keras.Input(shape=(kernel.shape[0],)), layer])
     layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
     return model
+
+
+def class_logits(
+    estimator: Any, columns: npt.NDArray[Any], num_outputs: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Kernel (F, K) and bias (K,) of a fitted ``LogisticRegression``, whose softmax is its ``predict_proba``."""
+    weights, bias = np.asarray(estimator.coef_, np.float64), np.asarray(estimator.intercept_, np.float64).reshape(-1)
+    if len(weights) == 1:
+        weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+    # Centred, so that the largest is at least 0 and a class without rows stays far below it.
+    weights, bias = weights - weights.mean(axis=0), bias - bias.mean()
+    kernel, offset = np.zeros((weights.shape[1], num_outputs)), np.full(num_outputs, ABSENT_LOGIT)
+    kernel[:, columns], offset[columns] = weights.T, bias
+    return kernel, offset
+
+
+def _linear_model(
+    estimator: Any, input_dim: int, num_outputs: int | None, classes: Sequence[int] | None
+) -> keras.Model:
+    if hasattr(estimator, "classes_"):
+        columns, size = _class_columns(estimator, num_outputs, classes)
+        return frozen_dense(*class_logits(estimator, columns, size), "softmax")
+    kernel = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64)).reshape(-1, input_dim).T
+    _check_outputs(type(estimator).__name__, num_outputs, kernel.shape[1])
+    return frozen_dense(kernel, np.broadcast_to(np.asarray(estimator.intercept_, np.float64), kernel.shape[1]))
+
+
+def _packed(sums: TreeSums, input_dim: int, answer: TreeAnswer) -> keras.Model:
+    return tree_model(pack_trees(sums.trees, input_dim), answer, input_dim, num_groups=sums.num_groups)
+
+
+def _class_columns(
+    estimator: Any, num_outputs: int | None, classes: Sequence[int] | None
+) -> tuple[npt.NDArray[Any], int]:
+    known = np.asarray(estimator.classes_)
+    if classes is None:
+        codes = known.dtype.kind in "iu" and known.min() >= 0 and num_outputs is not None and known.max() < num_outputs
+        columns = known if codes else np.arange(len(known))
+    else:
+        columns = np.asarray(classes)
+    size = len(known) if num_outputs is None else num_outputs
+    if (
+        len(columns) != len(known)
+        or len(set(columns.tolist())) != len(columns)
+        or not np.isin(columns, range(size)).all()
+    ):
+        raise ValueError(
+            f"expected a class from 0 to {size - 1} for each of the {len(known)} columns of "
+            f"{type(estimator).__name__}, got {columns.tolist()}; give num_outputs and classes"
+        )
+    return columns.astype(np.int64), size
+
+
+def _check_outputs(kind: str, expected: int | None, got: int) -> None:
+    if expected is not None and expected != got:
+        raise ValueError(f"expected a {kind} of {expected} outputs, got one of {got}")
+
+
+def _refusal(kind: str) -> str:
+    for part, (reason, nearest) in _NEAREST.items():
+        if part in kind:
+            return f"{kind} can't be written as a small graph: it {reason}; the nearest kind that can: {nearest}"
+    known = ", ".join([*_READERS, *_LINEAR])
+    return f"{kind} can't be written as a graph; expected a fitted estimator among: {known}"

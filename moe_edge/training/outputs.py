@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from moe_edge.errors import ModelFileError
+from moe_edge.training.gaussian_gate import GateLogDensity, GaussianGate
 from moe_edge.training.layers import WeightedSum
 from moe_edge.training.regression_layers import GaussianMixture
 
@@ -59,6 +60,28 @@ def mixture_tensors(model: keras.Model) -> MixtureTensors:
     return MixtureTensors(weights, answers, prediction, sigma)
 
 
+def gate_log_density(model: keras.Model) -> Any:
+    """The log density (B, 1) of a Gaussian gate within a mixture, a symbolic tensor; None for any other gate.
+
+    Raises:
+        ModelFileError: If no combining layer is found.
+    """
+    tensor = mixture_tensors(model).routing_weights
+    while True:
+        operation, node_index, _ = tensor._keras_history
+        sources = operation._inbound_nodes[node_index].input_tensors
+        if isinstance(operation, GaussianGate):
+            return GateLogDensity(operation)(sources[0])
+        if isinstance(operation, keras.Model):
+            gate = next((layer for layer in operation.layers if isinstance(layer, GaussianGate)), None)
+            if gate is not None:
+                inner = keras.Model(operation.inputs[0], GateLogDensity(gate)(gate.input))
+                return inner(sources[0])
+        if len(sources) != 1:
+            return None
+        tensor = sources[0]
+
+
 def full_outputs(model: keras.Model) -> keras.Model:
     """Show a mixture's routing beside its answer; weights are shared, nothing is copied.
 
@@ -66,8 +89,8 @@ def full_outputs(model: keras.Model) -> keras.Model:
         model: What ``create_moe_model`` or ``build_mixture`` gave, or a model loaded from a file.
 
     Returns:
-        A model of the same inputs to a dict: ``prediction`` (B, K), ``routing_weights`` (B, E), and for gaussian
-        mixtures ``sigma`` (B, K).
+        A model of the same inputs to a dict: ``prediction`` (B, K), ``routing_weights`` (B, E), for gaussian
+        mixtures ``sigma`` (B, K), and for Gaussian gates ``gate_log_density`` (B, 1).
 
     Raises:
         ModelFileError: If no combining layer is found.
@@ -76,6 +99,9 @@ def full_outputs(model: keras.Model) -> keras.Model:
     outputs = {"prediction": tensors.prediction, "routing_weights": tensors.routing_weights}
     if tensors.sigma is not None:
         outputs["sigma"] = tensors.sigma
+    density = gate_log_density(model)
+    if density is not None:
+        outputs["gate_log_density"] = density
     return keras.Model(model.input, outputs, name=f"{model.name}_full")
 
 

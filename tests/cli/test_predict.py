@@ -177,3 +177,23 @@ def test_experts_run_as_asked_and_are_counted(mixture_file, tmp_path):
         assert result.exit_code == 2 and message in result.stderr
     result = CliRunner().invoke(main, ["predict", model, str(table), "--mode", "routed"])
     assert result.exit_code == 1 and "mass=0.99 or top_k=2" in result.stderr
+
+
+def test_quantiles_are_columns_in_rising_order(mixture_file, tmp_path):
+    data = tmp_path / "rows.npy"
+    np.save(data, np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32))
+    path = str(mixture_file("regression"))
+    result = CliRunner().invoke(main, ["predict", path, str(data), "--quantiles", "0.05,0.5,0.95", "--quiet"])
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert list(rows[0]) == ["prediction", "sigma", "q0.05", "q0.5", "q0.95"] and len(rows) == 4
+    assert all(float(row["q0.05"]) < float(row["q0.5"]) < float(row["q0.95"]) for row in rows)
+
+
+def test_quantiles_that_cannot_be_are_refused(mixture_file, tmp_path):
+    data = tmp_path / "rows.npy"
+    np.save(data, np.zeros((1, 64), np.float32))
+    path = str(mixture_file("plain"))
+    assert CliRunner().invoke(main, ["predict", path, str(data), "--quantiles", "0,2"]).exit_code == 2
+    refused = CliRunner().invoke(main, ["predict", path, str(data), "--quantiles", "0.5"])
+    assert refused.exit_code == 1 and "use predict_proba" in refused.output

@@ -127,6 +127,8 @@ class Reference:
     prediction: np.ndarray
     routing_weights: np.ndarray
     sigma: np.ndarray | None = None
+    expert_means: np.ndarray | None = None
+    expert_sigmas: np.ndarray | None = None
 
 
 def softmax(values):
@@ -164,7 +166,8 @@ def reference(spec, rows):
         mean = (weight * means).sum(axis=1)
         # Second moment minus the square of the mean: another formula than the graph's.
         variance = (weight * (sigmas**2 + means**2)).sum(axis=1) - mean**2
-        return Reference(mean * scale + shift, gate, np.sqrt(variance) * scale)
+        own = means * scale + shift, sigmas * scale
+        return Reference(mean * scale + shift, gate, np.sqrt(variance) * scale, *own)
     mixed = (weight * answers).sum(axis=1)
     if spec.combine is Combine.LOGITS:
         mixed = softmax(mixed)

@@ -172,7 +172,14 @@ def tolerances(spec, options, step):
         return {"outputs": outputs, "prediction": outputs / 2, "routing_weights": 0.0}
     sigma = np.hypot(spec.head.max_sigma * np.expm1(outputs), 2 * outputs)
     widest = spec.head.scale.max()
-    return {"outputs": outputs, "prediction": outputs * widest, "sigma": sigma * widest, "routing_weights": 0.0}
+    return {
+        "outputs": outputs,
+        "prediction": outputs * widest,
+        "sigma": sigma * widest,
+        "expert_means": outputs * widest,
+        "expert_sigmas": spec.head.max_sigma * np.expm1(outputs) * widest,
+        "routing_weights": 0.0,
+    }
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)

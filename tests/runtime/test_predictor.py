@@ -107,6 +107,8 @@ def test_no_rows_give_no_answers(plain, regression):
         "prediction": (0, 1),
         "routing_weights": (0, 3),
         "sigma": (0, 1),
+        "expert_means": (0, 3, 1),
+        "expert_sigmas": (0, 3, 1),
     }
     assert str(plain.explain([])) == ""
 

@@ -1,158 +1,170 @@
-import warnings
+"""Fitted estimators as Keras models: their answers, at thresholds, for missing values, and what is refused."""
 
+import keras
 import numpy as np
 import pytest
-from sklearn import (
-    ensemble,
-    gaussian_process,
-    linear_model,
-    neighbors,
-    neural_network,
-    pipeline,
-    preprocessing,
-    svm,
-    tree,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import ensemble, linear_model, neighbors, svm, tree
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from moe_edge.errors import DataError
 from moe_edge.training import estimator_model
+from moe_edge.training.estimators import read_trees
+from moe_edge.training.tree_arrays import next_above, round_thresholds
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(300, 6)).astype(np.float32)
-MANY = ((X[:, 0] > 0) + 2 * (X[:, 1] > 0.3)).astype(int)
-TWO = (X[:, 0] * X[:, 1] > 0).astype(int)
-NUMBER = np.sin(2 * X[:, 0]) * X[:, 1]
-NUMBERS = np.stack([NUMBER, X[:, 2] ** 2, 1000 + X[:, 3]], axis=1)
-
+F = 5
 TREES = {
-    "decision_tree": (tree.DecisionTreeClassifier(max_depth=5), MANY),
-    "decision_tree-numbers": (tree.DecisionTreeRegressor(), NUMBERS),
-    "extra_tree": (tree.ExtraTreeClassifier(random_state=0), MANY),
-    "forest": (ensemble.RandomForestClassifier(20, random_state=0), MANY),
-    "forest-two": (ensemble.RandomForestClassifier(9, max_depth=4, random_state=0), TWO),
-    "forest-numbers": (ensemble.RandomForestRegressor(9, random_state=0), NUMBERS),
-    "extra_trees": (ensemble.ExtraTreesClassifier(9, random_state=0), MANY),
-    "extra_trees-number": (ensemble.ExtraTreesRegressor(9, random_state=0), NUMBER),
-    "boosting": (ensemble.GradientBoostingClassifier(n_estimators=12), MANY),
-    "boosting-two": (ensemble.GradientBoostingClassifier(n_estimators=12, subsample=0.7, random_state=0), TWO),
-    "boosting-exponential": (ensemble.GradientBoostingClassifier(n_estimators=12, loss="exponential"), TWO),
-    "boosting-zero": (ensemble.GradientBoostingRegressor(n_estimators=12, init="zero"), NUMBER),
-    "boosting-numbers": (MultiOutputRegressor(ensemble.GradientBoostingRegressor(n_estimators=8)), NUMBERS),
-    "hist": (ensemble.HistGradientBoostingClassifier(max_iter=12), MANY),
-    "hist-two": (ensemble.HistGradientBoostingClassifier(max_iter=12, max_bins=16), TWO),
-    "hist-number": (ensemble.HistGradientBoostingRegressor(max_iter=12, loss="absolute_error"), NUMBER),
-    "hist-numbers": (
-        MultiOutputRegressor(
-            ensemble.HistGradientBoostingRegressor(early_stopping=True, n_iter_no_change=2, random_state=0)
-        ),
-        NUMBERS,
-    ),
+    "tree": (tree.DecisionTreeClassifier(max_depth=6, random_state=0), 4),
+    "stump": (tree.DecisionTreeClassifier(max_depth=1, random_state=0), 2),
+    "forest": (ensemble.RandomForestClassifier(7, max_depth=6, random_state=0), 3),
+    "extra": (ensemble.ExtraTreesClassifier(7, max_depth=6, random_state=0), 3),
+    "boosting": (ensemble.GradientBoostingClassifier(n_estimators=8, random_state=0), 3),
+    "binary boosting": (ensemble.GradientBoostingClassifier(n_estimators=8, random_state=0), 2),
+    "exponential": (ensemble.GradientBoostingClassifier(n_estimators=8, loss="exponential", random_state=0), 2),
+    "hist": (ensemble.HistGradientBoostingClassifier(max_iter=8, random_state=0), 3),
+    "binary hist": (ensemble.HistGradientBoostingClassifier(max_iter=8, random_state=0), 2),
+    "tree regression": (tree.DecisionTreeRegressor(max_depth=6, random_state=0), 0),
+    "forest regression": (ensemble.RandomForestRegressor(7, max_depth=6, random_state=0), 0),
+    "two outputs": (ensemble.RandomForestRegressor(7, max_depth=6, random_state=0), -2),
+    "boosted regression": (ensemble.GradientBoostingRegressor(n_estimators=8, random_state=0), 0),
+    "boosted from zero": (ensemble.GradientBoostingRegressor(n_estimators=8, init="zero", random_state=0), 0),
+    "hist regression": (ensemble.HistGradientBoostingRegressor(max_iter=8, random_state=0), 0),
+    "poisson": (ensemble.HistGradientBoostingRegressor(max_iter=8, loss="poisson", random_state=0), 0),
+    "boosted outputs": (MultiOutputRegressor(ensemble.GradientBoostingRegressor(n_estimators=8, random_state=0)), -2),
 }
 LINEAR = {
-    "linear": (linear_model.LinearRegression(), NUMBER),
-    "linear-numbers": (linear_model.LinearRegression(fit_intercept=False), NUMBERS),
-    "ridge": (linear_model.Ridge(), NUMBERS),
-    "lasso": (linear_model.Lasso(0.01), NUMBER),
-    "logistic": (linear_model.LogisticRegression(), MANY),
-    "logistic-two": (linear_model.LogisticRegression(), TWO),
+    "linear": (linear_model.LinearRegression(), 0),
+    "linear outputs": (linear_model.LinearRegression(), -2),
+    "ridge": (linear_model.Ridge(), 0),
+    "logistic": (linear_model.LogisticRegression(), 3),
+    "binary logistic": (linear_model.LogisticRegression(), 2),
 }
+TAKE_NAN = ("tree", "forest", "extra", "hist", "binary hist", "tree regression", "forest regression", "hist regression")
 
 
-def ask(estimator, rows):
-    answer = getattr(estimator, "predict_proba", estimator.predict)(rows)
+def rows_and_targets(classes, missing=0.0):
+    rng = np.random.default_rng(3)
+    x = np.round(rng.normal(size=(400, F)), 1).astype(np.float32)
+    value = x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2])
+    if missing:
+        x[rng.random(x.shape) < missing] = np.nan
+    if classes > 0:
+        return x, np.digitize(value, np.quantile(value, np.linspace(0, 1, classes + 1)[1:-1]))
+    y = np.abs(value) + 0.1
+    return x, np.stack([y, value], axis=1) if classes < 0 else y
+
+
+def fitted(name, missing=0.0):
+    from sklearn.base import clone
+
+    estimator, classes = {**TREES, **LINEAR}[name]
+    return clone(estimator).fit(*rows_and_targets(classes, missing))
+
+
+def expected(estimator, rows):
+    answer = estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
     return np.asarray(answer).reshape(len(rows), -1)
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_trees_answer_like_the_estimator_at_thresholds_too(name, rows_at_thresholds):
-    estimator, y = TREES[name]
-    estimator.fit(X, y)
-    model = estimator_model(estimator, 6)
-    rows = np.concatenate([X, rows_at_thresholds(model.layers[-1], np.random.default_rng(1))])
-    expected = ask(estimator, rows)
-    # Sums of float32: seven digits of the largest answer.
-    np.testing.assert_allclose(np.asarray(model(rows)), expected, rtol=0, atol=1e-5 * max(1, abs(expected).max()))
+def threshold_rows(estimator):
+    """Rows whose every value is a threshold of that feature, or a float32 next to one."""
+    rng = np.random.default_rng(5)
+    trees = read_trees(estimator).trees
+    columns = []
+    for feature in range(F):
+        found = np.concatenate([t.threshold[(t.left >= 0) & (t.feature == feature)] for t in trees] + [np.zeros(1)])
+        found = found[np.isfinite(found)].astype(np.float32)
+        near = np.concatenate([found, np.nextafter(found, np.float32(9e9)), np.nextafter(found, np.float32(-9e9))])
+        near[np.abs(near) < np.finfo(np.float32).tiny] = 0
+        columns.append(rng.choice(near, size=500))
+    return np.stack(columns, axis=1)
 
 
-@pytest.mark.parametrize("name", LINEAR)
-def test_linear_models_answer_like_the_estimator(name):
-    estimator, y = LINEAR[name]
-    estimator.fit(X, y)
-    expected = ask(estimator, X)
-    model = estimator_model(estimator, 6)
-    np.testing.assert_allclose(np.asarray(model(X)), expected, rtol=0, atol=1e-5 * max(1, abs(expected).max()))
+@pytest.mark.parametrize("name", [*TREES, *LINEAR])
+def test_model_answers_as_the_estimator(name, tmp_path):
+    estimator = fitted(name)
+    model = estimator_model(estimator, F)
+    rows = np.random.default_rng(1).normal(size=(300, F)).astype(np.float32)
+    rows = np.concatenate([rows, rows_and_targets(2)[0]])
+    if name in TREES:
+        rows = np.concatenate([rows, threshold_rows(estimator)])
+    np.testing.assert_allclose(np.asarray(model(rows)), expected(estimator, rows), rtol=1e-5, atol=1e-5)
     assert not model.trainable_weights
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(np.asarray(loaded(rows)), np.asarray(model(rows)))
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("name", TAKE_NAN)
+def test_missing_values_go_where_the_estimator_sends_them(name, missing):
+    estimator = fitted(name, missing)
+    rows = threshold_rows(estimator)
+    rows[np.random.default_rng(2).random(rows.shape) < 0.3] = np.nan
+    got = np.asarray(estimator_model(estimator, F)(rows))
+    np.testing.assert_allclose(got, expected(estimator, rows), rtol=1e-5, atol=1e-5)
+
+
+numbers = st.floats(allow_nan=False, allow_subnormal=False, width=64)
+normal = st.floats(allow_nan=False, allow_subnormal=False, width=32)
+
+
+@settings(max_examples=300, deadline=None)
+@given(numbers, normal)
+def test_rounded_threshold_sends_every_float32_the_same_way(threshold, value):
+    rounded = round_thresholds(np.array([threshold]))
+    tiny = np.finfo(np.float32).tiny
+    with np.errstate(over="ignore"):
+        beside = np.nextafter(rounded, np.float32([np.inf, -np.inf]))
+    for x in np.array([value, rounded[0], *beside], np.float32):
+        if (abs(x) < tiny and x != 0) or np.isinf(x):
+            continue
+        assert (x <= rounded[0]) == (float(x) <= threshold)
+        assert (-x > -next_above(rounded)[0]) == (float(x) <= threshold)
+
+
+def test_classes_without_rows_get_nothing():
+    x, y = rows_and_targets(3)
+    codes = np.array([1, 3, 4])[y]
+    for estimator in (
+        tree.DecisionTreeClassifier(max_depth=4),
+        ensemble.GradientBoostingClassifier(n_estimators=3),
+        linear_model.LogisticRegression(),
+    ):
+        estimator.fit(x, codes)
+        got = np.asarray(estimator_model(estimator, F, num_outputs=5)(x))
+        np.testing.assert_allclose(got[:, [1, 3, 4]], estimator.predict_proba(x), atol=1e-5)
+        assert got[:, [0, 2]].max() <= 2e-7
+    two = ensemble.HistGradientBoostingClassifier(max_iter=3).fit(x, np.array([0, 2, 2])[y])
+    got = np.asarray(estimator_model(two, F, num_outputs=3)(x))
+    np.testing.assert_allclose(got[:, [0, 2]], two.predict_proba(x), atol=1e-5)
+    assert got[:, 1].max() == 0
 
 
 @pytest.mark.parametrize(
-    "name", ["forest", "forest-two", "boosting", "boosting-two", "hist", "logistic", "logistic-two"]
-)
-def test_classes_never_seen_get_no_probability(name):
-    estimator, y = {**TREES, **LINEAR}[name]
-    codes = np.array([4, 0, 5, 2])
-    estimator.fit(X, codes[y])
-    got = np.asarray(estimator_model(estimator, 6, num_outputs=7)(X))
-    expected = np.zeros((len(X), 7))
-    expected[:, estimator.classes_] = estimator.predict_proba(X)
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-    exact = 2e-7 if name.startswith("logistic") else 0.0
-    assert got[:, [1, 3, 6]].max() <= exact
-
-
-def test_names_of_classes_keep_their_order():
-    estimator = tree.DecisionTreeClassifier(max_depth=3).fit(X, np.array(["b", "a"])[TWO])
-    np.testing.assert_allclose(np.asarray(estimator_model(estimator, 6)(X)), estimator.predict_proba(X), atol=1e-6)
-    with pytest.raises(DataError, match="codes in"):
-        estimator_model(estimator, 6, num_outputs=3)
-
-
-@pytest.mark.parametrize(
-    "estimator", [tree.DecisionTreeRegressor(max_depth=3), linear_model.LinearRegression()], ids=["tree", "linear"]
-)
-def test_sigma_follows_the_numbers(estimator):
-    estimator.fit(X, NUMBERS)
-    got = np.asarray(estimator_model(estimator, 6, sigma=[0.5, 1.0, 2.0])(X))
-    np.testing.assert_allclose(got[:, :3], estimator.predict(X), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(got[:, 3:], np.tile(np.log([0.5, 1.0, 2.0]), (len(X), 1)), atol=1e-6)
-    with pytest.raises(DataError, match="one sigma above 0 an output"):
-        estimator_model(estimator, 6, sigma=[1.0])
-
-
-@pytest.mark.parametrize(
-    ("estimator", "y", "message"),
+    ("estimator", "nearest"),
     [
-        (neighbors.KNeighborsClassifier(), TWO, "KNeighborsClassifier.*every training row.*random_forest"),
-        (svm.SVC(), TWO, "SVC.*support vectors.*logistic_regression"),
-        (gaussian_process.GaussianProcessRegressor(), NUMBER, "GaussianProcessRegressor.*dense"),
-        (pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.Ridge()), NUMBER, "Pipeline.*last step"),
-        (neural_network.MLPRegressor(hidden_layer_sizes=(3,), max_iter=5), NUMBER, "MLPRegressor.*dense"),
-        (ensemble.AdaBoostClassifier(n_estimators=2), TWO, "AdaBoostClassifier.*no exact graph.*random_forest"),
-        (ensemble.HistGradientBoostingRegressor(max_iter=2, loss="poisson"), NUMBER**2, "poisson"),
-        (tree.DecisionTreeClassifier(), np.stack([TWO, MANY], 1), "one target of a classifier"),
-        (ensemble.GradientBoostingRegressor(n_estimators=2, init=linear_model.Ridge()), NUMBER, "init=Ridge"),
-        (ensemble.HistGradientBoostingRegressor(max_iter=2, categorical_features=[5]), NUMBER, "splits by categories"),
+        (neighbors.KNeighborsClassifier(), "random_forest"),
+        (svm.SVC(kernel="rbf"), "logistic_regression"),
+        (GaussianProcessRegressor(), "hist_gradient_boosting"),
+        (make_pipeline(StandardScaler(), tree.DecisionTreeClassifier()), "last estimator"),
+        (ensemble.AdaBoostClassifier(), "RandomForestClassifier"),
     ],
 )
-def test_what_has_no_exact_graph_is_refused_by_name(estimator, y, message):
-    rows = X.copy()
-    rows[:, 5] = RNG.integers(0, 3, len(X))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        estimator.fit(rows, y)
-    with pytest.raises(DataError, match=message):
-        estimator_model(estimator, 6)
+def test_refuses_by_name_what_is_no_small_graph(estimator, nearest):
+    with pytest.raises(ValueError, match=f"(?s){type(estimator).__name__}.*{nearest}"):
+        estimator_model(estimator, F)
 
 
-def test_helpful_errors():
-    with pytest.raises(DataError, match="expected a fitted DecisionTreeClassifier"):
-        estimator_model(tree.DecisionTreeClassifier(), 6)
-    estimator = tree.DecisionTreeClassifier(max_depth=2).fit(X, MANY)
-    with pytest.raises(DataError, match="of 5 features"):
-        estimator_model(estimator, 5)
-    with pytest.raises(DataError, match="at most 2 classes"):
-        estimator_model(estimator, 6, num_outputs=2)
-    with pytest.raises(DataError, match="an estimator of 2 outputs"):
-        estimator_model(tree.DecisionTreeRegressor().fit(X, NUMBER), 6, num_outputs=2)
-    with pytest.raises(DataError, match="dict can't be written"):
-        estimator_model({}, 6)
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="fitted DecisionTreeClassifier"):
+        estimator_model(tree.DecisionTreeClassifier(), F)
+    with pytest.raises(ValueError, match="of 4 features, got one of 5"):
+        estimator_model(fitted("tree"), 4)
+    with pytest.raises(ValueError, match="of 3 outputs, got one of 2"):
+        estimator_model(fitted("two outputs"), F, num_outputs=3)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        estimator_model(fitted("tree"), F, num_outputs=2)

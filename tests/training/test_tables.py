@@ -107,3 +107,18 @@ def test_csv_cells_are_those_that_the_device_reads(rows, tmp_path_factory):
 def test_a_table_has_rows_and_names():
     with pytest.raises(DataError, match="at least one column"):
         Table((), (), "t")
+
+
+def test_rows_of_several_dimensions_are_laid_flat_and_named_by_their_place(tmp_path):
+    from moe_edge.training import dataset_from_arrays, read_dataset
+
+    x, y = np.arange(36.0).reshape(6, 2, 3), [0, 1] * 3
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    dataset = read_dataset(tmp_path / "t.npz")
+    assert dataset.schema.names == ("x0_0", "x0_1", "x0_2", "x1_0", "x1_1", "x1_2")
+    assert dataset.row_shape == (2, 3)
+    np.testing.assert_array_equal(dataset.features, x.reshape(6, 6))
+    assert read_dataset(tmp_path / "t.npz", drop=["x0_1"]).row_shape is None
+    labelled = dataset_from_arrays(x, y, labels=["no", "yes"])
+    assert labelled.row_shape == (2, 3) and labelled.fingerprint == dataset.fingerprint
+    assert dataset_from_arrays(x.reshape(6, 6), y).row_shape is None

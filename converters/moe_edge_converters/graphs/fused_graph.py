@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from moe_edge.config import Combine
+from moe_edge.hierarchy import GateTree
 from moe_edge_converters.graphs.graph import GraphBuilder, TensorIndex, add_signature, new_model
-from moe_edge_converters.graphs.network_graph import add_network, ends_in_softmax, splice
+from moe_edge_converters.graphs.network_graph import add_gate, add_network, ends_in_softmax, splice
 from moe_edge_converters.graphs.preprocess_graph import add_preprocess
 from moe_edge_converters.graphs.top_k_gate import add_top_k, scatter_weights
-from moe_edge_converters.spec import DenseNetwork, HeadSpec, MixtureSpec
+from moe_edge_converters.spec import DenseNetwork, HeadSpec, HierarchicalNetwork, MixtureSpec
 
 SERVING = "serving_default"
 ANSWERS, STACKED = "combine/answers", "combine/stacked"
@@ -48,12 +49,16 @@ class FusedLayout:
         features: What gate and experts are given.
         answers: All experts' answers side by side, (1, E * values), before a shared softmax.
         stacked: The same as (1, E, values).
+        gate_outputs: Outputs of ``serving_default`` that the gate alone gives, the routing weights first.
+        tree: The tree of a hierarchical gate.
     """
 
     banks: tuple[Bank, ...]
     features: str
     answers: str
     stacked: str
+    gate_outputs: tuple[str, ...] = ("routing_weights",)
+    tree: GateTree | None = None
 
 
 def plan_banks(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Bank, ...]:
@@ -74,16 +79,18 @@ def plan_banks(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Bank, ...]:
     )
 
 
-def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, FusedLayout]:
+def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str], *, densities: bool = True) -> tuple[Any, FusedLayout]:
     """Emit the float32 graph of a mixture; the quantizer later gives each part its scheme.
 
     Args:
         spec: The mixture.
         schemes: Each expert's scheme, which decides the banks.
+        densities: Whether Gaussian mixtures hand out each expert's mean and sigma too.
 
     Returns:
         A model with one subgraph and the signature ``serving_default``: x (1, ...) to ``prediction`` (1, K),
-        ``routing_weights`` (1, E) and, for Gaussian mixtures, ``sigma`` (1, K); and its layout.
+        ``routing_weights`` (1, E), for Gaussian mixtures ``sigma`` (1, K), ``expert_means`` and ``expert_sigmas``
+        (1, E, K), and the gate's side outputs (1, 1); and its layout.
     """
     banks = plan_banks(spec, schemes)
     model = new_model("moe-edge mixture of experts")
@@ -92,14 +99,14 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
     features = add_preprocess(builder, x, spec.preprocess) if spec.preprocess else x
     if spec.trunk is not None:
         features = splice(builder, features, spec.trunk, prefix="trunk/")
-    weights = add_network(builder, features, spec.gate, prefix="gate/")
+    weights, sides = add_gate(builder, features, spec.gate)
     if spec.top_k is not None:
         weights = scatter_weights(builder, *add_top_k(builder, weights, spec.top_k), spec.num_experts)
     shared_softmax = spec.combine is Combine.PROBABILITIES and all(map(ends_in_softmax, spec.experts))
     features_name = builder.subgraph.tensors[features].name
     answers = _add_experts(builder, features, spec, banks, softmax=not shared_softmax)
-    outputs = _add_tail(builder, weights, answers, spec, softmax=shared_softmax)
-    outputs = {"prediction": outputs["prediction"], "routing_weights": weights, **outputs}
+    outputs = _add_tail(builder, weights, answers, spec, softmax=shared_softmax, densities=densities)
+    outputs = {"prediction": outputs["prediction"], "routing_weights": weights, **outputs, **sides}
     for name, tensor in outputs.items():
         builder.output(name, tensor)
     add_signature(model, SERVING, builder.index, {"x": x}, outputs)
@@ -108,6 +115,8 @@ def build_fused_graph(spec: MixtureSpec, schemes: Sequence[str]) -> tuple[Any, F
         features=features_name,
         answers=ANSWERS,
         stacked=STACKED,
+        gate_outputs=("routing_weights", *sides),
+        tree=spec.gate.tree if isinstance(spec.gate, HierarchicalNetwork) else None,
     )
 
 
@@ -147,7 +156,13 @@ def _add_experts(
 
 
 def _add_tail(
-    builder: GraphBuilder, weights: TensorIndex, answers: list[TensorIndex], spec: MixtureSpec, *, softmax: bool
+    builder: GraphBuilder,
+    weights: TensorIndex,
+    answers: list[TensorIndex],
+    spec: MixtureSpec,
+    *,
+    softmax: bool,
+    densities: bool,
 ) -> dict[str, TensorIndex]:
     """Stack the experts' answers and weigh them; float32 in every scheme."""
     size = builder.shape(answers[0])[1]
@@ -162,7 +177,7 @@ def _add_tail(
         return builder.sum(products, 1, name=f"combine/{name}")
 
     if spec.combine is Combine.GAUSSIAN:
-        return _add_gaussian_tail(builder, stacked, weighted_sum, spec)
+        return _add_gaussian_tail(builder, stacked, weighted_sum, spec, densities=densities)
     mixed = weighted_sum(stacked, "mixed")
     if spec.combine is Combine.LOGITS:
         mixed = builder.softmax(mixed, name="combine/softmax")
@@ -170,9 +185,12 @@ def _add_tail(
 
 
 def _add_gaussian_tail(
-    builder: GraphBuilder, stacked: TensorIndex, weighted_sum: Any, spec: MixtureSpec
+    builder: GraphBuilder, stacked: TensorIndex, weighted_sum: Any, spec: MixtureSpec, *, densities: bool
 ) -> dict[str, TensorIndex]:
-    """Mean and sigma of the mixture of Gaussians: variance = sum g (sigma_e^2 + (mean_e - mean)^2)."""
+    """Mean and sigma of the mixture of Gaussians: variance = sum g (sigma_e^2 + (mean_e - mean)^2).
+
+    The experts' own means and sigmas are outputs too: quantiles need the whole density (Bishop 1994).
+    """
     head = spec.head
     means, log_sigmas = builder.split(stacked, 2, names=["combine/means", "combine/log_sigmas"])
     mean = weighted_sum(means, "mean")
@@ -190,10 +208,14 @@ def _add_gaussian_tail(
     squares = builder.binary("MUL", distances, distances, name="combine/squares")
     moments = builder.binary("ADD", variances, squares, name="combine/moments")
     sigma = builder.unary("SQRT", weighted_sum(moments, "variance"), name="combine/sigma")
-    return {
+    outputs = {
         "prediction": _add_scale(builder, mean, head, shift=True, name="scaled_mean"),
         "sigma": _add_scale(builder, sigma, head, shift=False, name="scaled_sigma"),
     }
+    if densities:
+        outputs["expert_means"] = _add_scale(builder, means, head, shift=True, name="expert_means")
+        outputs["expert_sigmas"] = _add_scale(builder, sigmas, head, shift=False, name="expert_sigmas")
+    return outputs
 
 
 def _add_scale(builder: GraphBuilder, x: TensorIndex, head: HeadSpec, *, shift: bool, name: str) -> TensorIndex:

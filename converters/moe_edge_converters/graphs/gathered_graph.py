@@ -17,7 +17,7 @@ from moe_edge.errors import ConversionError
 from moe_edge_converters.file_writer import Alias
 from moe_edge_converters.graphs.fused_graph import SERVING
 from moe_edge_converters.graphs.graph import GraphBuilder, TensorIndex, add_signature, new_model
-from moe_edge_converters.graphs.network_graph import add_network, ends_in_softmax
+from moe_edge_converters.graphs.network_graph import add_gate, add_network, ends_in_softmax
 from moe_edge_converters.graphs.preprocess_graph import add_preprocess
 from moe_edge_converters.graphs.routed_signatures import COMBINE, GATE, expert_signature
 from moe_edge_converters.graphs.top_k_gate import add_top_k, scatter_weights
@@ -101,7 +101,7 @@ def _add_serving(model: Any, spec: MixtureSpec, top_k: int, aliases: _Aliases) -
     builder = GraphBuilder(model, SERVING)
     x = builder.input("x", spec.input_shape)
     features = add_preprocess(builder, x, spec.preprocess) if spec.preprocess else x
-    gate = add_network(builder, features, spec.gate, prefix="gate/")
+    gate, sides = add_gate(builder, features, spec.gate)
     values, indices = add_top_k(builder, gate, top_k)
     weights = scatter_weights(builder, values, indices, spec.num_experts)
     hidden = builder.flatten(features, name="experts/flat")
@@ -122,9 +122,10 @@ def _add_serving(model: Any, spec: MixtureSpec, top_k: int, aliases: _Aliases) -
     column = builder.reshape(values, (top_k, 1), name="combine/routing_weights")
     products = builder.binary("MUL", answers, column, name="combine/products")
     prediction = builder.sum(products, 1, name="combine/mixed")
-    builder.output("prediction", prediction)
-    builder.output("routing_weights", weights)
-    add_signature(model, SERVING, builder.index, {"x": x}, {"prediction": prediction, "routing_weights": weights})
+    outputs = {"prediction": prediction, "routing_weights": weights, **sides}
+    for name, tensor in outputs.items():
+        builder.output(name, tensor)
+    add_signature(model, SERVING, builder.index, {"x": x}, outputs)
 
 
 def _stacked(builder: GraphBuilder, aliases: _Aliases, name: str, values: Any) -> TensorIndex:
@@ -140,12 +141,13 @@ def _add_gate(model: Any, spec: MixtureSpec, top_k: int) -> None:
         features = add_preprocess(builder, x, spec.preprocess)
     else:
         features = builder.reshape(x, spec.input_shape, name="features")
-    gate = add_network(builder, features, spec.gate, prefix="gate/")
+    gate, sides = add_gate(builder, features, spec.gate)
     values, indices = add_top_k(builder, gate, top_k)
     weights = scatter_weights(builder, values, indices, spec.num_experts)
-    builder.output("routing_weights", weights)
-    builder.output("features", features)
-    add_signature(model, GATE, builder.index, {"x": x}, {"routing_weights": weights, "features": features})
+    outputs = {"routing_weights": weights, **sides, "features": features}
+    for name, tensor in outputs.items():
+        builder.output(name, tensor)
+    add_signature(model, GATE, builder.index, {"x": x}, outputs)
 
 
 def _add_combine(model: Any, spec: MixtureSpec) -> None:

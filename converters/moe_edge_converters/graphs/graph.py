@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 Array = npt.NDArray[Any]
 TensorIndex = int
 
-TENSOR_TYPES: dict[np.dtype[Any], int] = {
+TENSOR_TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
@@ -110,11 +110,6 @@ class GraphBuilder:
         """The tensor's shape, batch included."""
         return tuple(int(size) for size in self.subgraph.tensors[tensor].shape)
 
-    def dtype(self, tensor: TensorIndex) -> np.dtype[Any]:
-        """The tensor's type."""
-        code = self.subgraph.tensors[tensor].type
-        return next(dtype for dtype, known in TENSOR_TYPES.items() if known == code)
-
     def unique_name(self, name: str) -> str:
         """A tensor name that this subgraph doesn't have yet."""
         candidate, count = name, 1
@@ -157,17 +152,11 @@ class GraphBuilder:
         return index
 
     def operator(
-        self,
-        name: str,
-        inputs: Sequence[TensorIndex],
-        outputs: Sequence[TensorIndex],
-        options: Any = None,
-        *,
-        version: int = 1,
+        self, name: str, inputs: Sequence[TensorIndex], outputs: Sequence[TensorIndex], options: Any = None
     ) -> None:
         """Add a builtin operator."""
         entry = schema.OperatorT()
-        entry.opcodeIndex = operator_code(self.model, name, version)
+        entry.opcodeIndex = operator_code(self.model, name)
         entry.inputs = list(inputs)
         entry.outputs = list(outputs)
         if options is not None:
@@ -249,8 +238,8 @@ class GraphBuilder:
         *leading, _ = self.shape(tensors[0])
         options = schema.ConcatenationOptionsT()
         options.axis = len(leading)
-        size = sum(self.shape(tensor)[-1] for tensor in tensors)
-        out = self.tensor(name, (*leading, size), self.dtype(tensors[0]))
+        dtype = next(d for d, code in TENSOR_TYPES.items() if code == self.subgraph.tensors[tensors[0]].type)
+        out = self.tensor(name, (*leading, sum(self.shape(tensor)[-1] for tensor in tensors)), dtype)
         self.operator("CONCATENATION", list(tensors), [out], options)
         return out
 
@@ -291,24 +280,8 @@ class GraphBuilder:
         """Pick rows of a constant table (n, ...) by an int32 tensor (1, k): (1, k, ...)."""
         options = schema.GatherOptionsT()
         options.axis = 0
-        out = self.tensor(name, (*self.shape(rows), *self.shape(table)[1:]), self.dtype(table))
+        out = self.tensor(name, (*self.shape(rows), *self.shape(table)[1:]))
         self.operator("GATHER", [table, rows], [out], options)
-        return out
-
-    def gather_in_rows(self, x: TensorIndex, columns: TensorIndex, *, name: str) -> TensorIndex:
-        """Pick columns of (1, d), for each row its own, by an int32 tensor (1, k): (1, k)."""
-        options = schema.GatherOptionsT()
-        options.axis, options.batchDims = 1, 1
-        out = self.tensor(name, self.shape(columns), self.dtype(x))
-        # The fifth version is the first that knows batch dimensions.
-        self.operator("GATHER", [x, columns], [out], options, version=5)
-        return out
-
-    def pad_columns(self, x: TensorIndex, count: int, *, name: str) -> TensorIndex:
-        """Put ``count`` columns of zeros after those of (1, d)."""
-        out = self.tensor(name, (1, self.shape(x)[1] + count))
-        paddings = self.constant(f"{name}/paddings", np.array([[0, 0], [0, count]], dtype=np.int32))
-        self.operator("PAD", [x, paddings], [out], schema.PadOptionsT())
         return out
 
     def top_k(self, x: TensorIndex, k: int, *, names: tuple[str, str]) -> tuple[TensorIndex, TensorIndex]:
@@ -330,10 +303,7 @@ class GraphBuilder:
         return out
 
     def binary(self, operator: str, a: TensorIndex, b: TensorIndex, *, name: str, dtype: Any = None) -> TensorIndex:
-        """An elementwise operator with broadcasting.
-
-        ADD, SUB, MUL, DIV, MINIMUM, MAXIMUM give the inputs' type; EQUAL, NOT_EQUAL, GREATER give bool.
-        """
+        """An elementwise operator with broadcasting: ADD, SUB, MUL, DIV, MINIMUM, MAXIMUM, EQUAL, NOT_EQUAL."""
         options_class = {
             "ADD": schema.AddOptionsT,
             "SUB": schema.SubOptionsT,
@@ -343,10 +313,9 @@ class GraphBuilder:
             "MAXIMUM": schema.MaximumMinimumOptionsT,
             "EQUAL": schema.EqualOptionsT,
             "NOT_EQUAL": schema.NotEqualOptionsT,
-            "GREATER": schema.GreaterOptionsT,
         }[operator]
         if dtype is None:
-            dtype = np.bool_ if operator in ("EQUAL", "NOT_EQUAL", "GREATER") else self.dtype(a)
+            dtype = np.bool_ if operator in ("EQUAL", "NOT_EQUAL") else np.float32
         out = self.tensor(name, np.broadcast_shapes(self.shape(a), self.shape(b)), dtype)
         self.operator(operator, [a, b], [out], options_class())
         return out
@@ -366,13 +335,9 @@ class GraphBuilder:
 
     def to_float(self, x: TensorIndex, *, name: str) -> TensorIndex:
         """Cast bool to float32."""
-        return self.cast(x, np.float32, name=name)
-
-    def cast(self, x: TensorIndex, dtype: Any, *, name: str) -> TensorIndex:
-        """Cast to another type."""
         options = schema.CastOptionsT()
-        options.inDataType = self.subgraph.tensors[x].type
-        options.outDataType = TENSOR_TYPES[np.dtype(dtype)]
-        out = self.tensor(name, self.shape(x), dtype)
+        options.inDataType = schema.TensorType.BOOL
+        options.outDataType = schema.TensorType.FLOAT32
+        out = self.tensor(name, self.shape(x))
         self.operator("CAST", [x], [out], options)
         return out

@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from moe_edge.config import Task
 from moe_edge.errors import ConversionError
 from moe_edge.schema import Column, ColumnKind, FeatureSchema
+from moe_edge_converters.graphs.gaussian_gate_graph import LOG_DENSITY
 from moe_edge_converters.graphs.graph import operator_code
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.calibration import Ranges
@@ -96,7 +97,7 @@ def make_edges_int8(model: Any, task: Task, ranges: Ranges) -> None:
     for entry in model.signatureDefs[0].outputs:
         name = entry.name.decode() if isinstance(entry.name, bytes) else entry.name
         scale, zero = _SHARE_SCALE, _SHARE_ZERO
-        if task is Task.REGRESSION and name != "routing_weights":
+        if name == LOG_DENSITY or (task is Task.REGRESSION and name != "routing_weights"):
             low, high = (float(ranges[name][end].min()) for end in ("min", "max"))
             scale, zero = _affine(min(low, 0.0), max(high, 0.0))
         exact = entry.tensorIndex

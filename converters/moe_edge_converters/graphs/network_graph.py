@@ -63,12 +63,30 @@ def splice(
         prefix: Start of the copied tensors' names.
         softmax: Whether a closing softmax is copied too.
     """
+    return _splice_all(builder, x, network, prefix=prefix, softmax=softmax)[0]
+
+
+def add_gate(builder: GraphBuilder, x: TensorIndex, network: Network) -> tuple[TensorIndex, dict[str, TensorIndex]]:
+    """Emit a gate.
+
+    Returns:
+        The routing weights (1, E), and what else the gate gives, by name.
+    """
+    if not isinstance(network, GraphNetwork):
+        return add_network(builder, x, network, prefix="gate/"), {}
+    weights, *sides = _splice_all(builder, x, network, prefix="gate/")
+    return builder.flatten(weights, name="gate/flat"), dict(zip(network.side_outputs, sides, strict=True))
+
+
+def _splice_all(
+    builder: GraphBuilder, x: TensorIndex, network: GraphNetwork, *, prefix: str, softmax: bool = True
+) -> list[TensorIndex]:
     source = flatbuffer_utils.read_model_from_bytearray(bytearray(network.model))
     graph = source.subgraphs[0]
     operators = list(graph.operators)
-    last = graph.outputs[0]
+    outputs = list(graph.outputs)
     if not softmax and network.ends_in_softmax:
-        last = operators.pop().inputs[0]
+        outputs[0] = operators.pop().inputs[0]
     places: dict[int, TensorIndex] = {-1: -1, graph.inputs[0]: x}
     target = builder.subgraph
 
@@ -98,7 +116,7 @@ def splice(
         copied.inputs = [place(index) for index in operator.inputs]
         copied.outputs = [place(index) for index in operator.outputs]
         target.operators.append(copied)
-    return place(last)
+    return [place(index) for index in outputs]
 
 
 def _operator_name(code: int) -> str:

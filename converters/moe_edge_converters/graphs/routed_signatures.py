@@ -15,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from moe_edge_converters.file_writer import Alias
 from moe_edge_converters.graphs.fused_graph import FusedLayout
 from moe_edge_converters.graphs.graph import add_signature, operator_code
+from moe_edge_converters.graphs.hierarchical_gate_graph import LOGITS
 from moe_edge_converters.graphs.subgraph_cut import Subgraph, SubgraphCutter
 
 GATE, COMBINE = "gate", "combine"
@@ -33,6 +34,11 @@ class RoutedParts:
     unaliased: tuple[str, ...]
 
 
+def branch_signature(node: int) -> str:
+    """The name of one gate's signature in a hierarchy of gates."""
+    return f"gate_{node}"
+
+
 def expert_signature(index: int) -> str:
     """The name of an expert's signature."""
     return f"expert_{index}"
@@ -41,10 +47,11 @@ def expert_signature(index: int) -> str:
 def add_routed_signatures(model: Any, layout: FusedLayout) -> RoutedParts:
     """Add a signature for each part, cut from subgraph 0.
 
-    ``gate``: x -> routing_weights (1, E), features. ``expert_i``: features -> output (1, values): logits where all
-    experts end in a softmax, else the answer itself. ``combine``: routing_weights (1, E), outputs (1, E, values) ->
-    what ``serving_default`` answers; it holds the softmax, because a runtime's softmax rounds by a row's position among
-    others: fused and routed answers would differ in the last bit.
+    ``gate``: x -> routing_weights (1, E), the gate's side outputs, features. ``gate_n``, for hierarchical gates only:
+    one gate of the tree. ``expert_i``: features -> output (1, values): logits where all experts end in a softmax, else
+    the answer itself. ``combine``: routing_weights (1, E), outputs (1, E, values) -> what ``serving_default`` answers;
+    it holds the softmax, because a runtime's softmax rounds by a row's position among others: fused and routed answers
+    would differ in the last bit.
 
     Args:
         model: The fused model, quantized or not; changed in place.
@@ -56,7 +63,10 @@ def add_routed_signatures(model: Any, layout: FusedLayout) -> RoutedParts:
     served = {_text(entry.name): entry.tensorIndex for entry in serving.outputs}
     x = graph.inputs[0]
     features, weights = cutter.tensor(layout.features), served["routing_weights"]
-    _add_gate(model, cutter, x, features, weights)
+    sides = {name: served[name] for name in layout.gate_outputs if name != "routing_weights"}
+    _add_gate(model, cutter, x, features, {"routing_weights": weights, **sides})
+    if layout.tree is not None:
+        _add_branches(model, cutter, x, features, len(layout.tree.nodes))
     answers = list(cutter.producer(cutter.tensor(layout.answers)).inputs)
     for index, answer in enumerate(answers):
         name = expert_signature(index)
@@ -65,7 +75,7 @@ def add_routed_signatures(model: Any, layout: FusedLayout) -> RoutedParts:
             model, name, piece.index, {"features": piece.subgraph.inputs[0]}, {"output": piece.subgraph.outputs[0]}
         )
     stacked = cutter.tensor(layout.stacked)
-    outputs = {name: tensor for name, tensor in served.items() if name != "routing_weights"}
+    outputs = {name: tensor for name, tensor in served.items() if name not in layout.gate_outputs}
     piece = cutter.cut(COMBINE, {"routing_weights": weights, "outputs": stacked}, outputs)
     add_signature(
         model,
@@ -77,20 +87,50 @@ def add_routed_signatures(model: Any, layout: FusedLayout) -> RoutedParts:
     return RoutedParts(aliases=cutter.aliases, unaliased=tuple(cutter.unaliased))
 
 
-def _add_gate(model: Any, cutter: SubgraphCutter, x: int, features: int, weights: int) -> None:
+def _add_gate(model: Any, cutter: SubgraphCutter, x: int, features: int, given: dict[str, int]) -> None:
+    """``gate``: x to what the gate gives and, last, the features."""
     if features != x:
-        piece = cutter.cut(GATE, {"x": x}, {"routing_weights": weights, "features": features})
+        piece = cutter.cut(GATE, {"x": x}, {**given, "features": features})
     else:
-        piece = cutter.cut(GATE, {"x": x}, {"routing_weights": weights})
+        piece = cutter.cut(GATE, {"x": x}, given)
         _append_features(model, piece)
-    routing, handed_on = piece.subgraph.outputs
-    add_signature(
-        model,
-        GATE,
-        piece.index,
-        {"x": piece.subgraph.inputs[0]},
-        {"routing_weights": routing, "features": handed_on},
-    )
+    outputs = dict(zip((*given, "features"), piece.subgraph.outputs, strict=True))
+    add_signature(model, GATE, piece.index, {"x": piece.subgraph.inputs[0]}, outputs)
+
+
+def _add_branches(model: Any, cutter: SubgraphCutter, x: int, features: int, num_gates: int) -> None:
+    """``gate_n``, each gate of a hierarchy: features to branch_probabilities (1, branches of the widest gate).
+
+    The root takes x instead, and hands the features on to the others and to the experts.
+    """
+    logits = cutter.tensor(LOGITS)
+    for node in range(num_gates):
+        name = branch_signature(node)
+        if node == 0 and features != x:
+            start, piece = {"x": x}, cutter.cut(name, {"x": x}, {"features": features})
+            handed_on = piece.subgraph.outputs.pop()
+        else:
+            start = {"x" if node == 0 else "features": features}
+            piece = cutter.cut(name, start, {})
+        own = cutter.cut_slice(piece, logits, node, num_gates)
+        probabilities = piece.add(piece.subgraph.tensors[own], name="branch_probabilities")
+        operator = schema.OperatorT()
+        operator.opcodeIndex = operator_code(model, "SOFTMAX")
+        operator.inputs, operator.outputs = [own], [probabilities]
+        operator.builtinOptions = schema.SoftmaxOptionsT()
+        operator.builtinOptions.beta = 1.0
+        operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+        piece.subgraph.operators.append(operator)
+        piece.subgraph.outputs.append(probabilities)
+        outputs = {"branch_probabilities": probabilities}
+        if node == 0:
+            if features != x:
+                piece.subgraph.outputs.append(handed_on)
+            else:
+                _append_features(model, piece)
+            outputs["features"] = piece.subgraph.outputs[-1]
+        inputs = dict(zip(start, piece.subgraph.inputs, strict=True))
+        add_signature(model, name, piece.index, inputs, outputs)
 
 
 def _append_features(model: Any, piece: Subgraph) -> None:

@@ -72,7 +72,28 @@ class SubgraphCutter:
         piece = Subgraph(self.model, name)
         for input_name, index in inputs.items():
             piece.subgraph.inputs.append(piece.place(index, self.source.tensors[index], name=input_name))
-        positions, wanted = self._needed(set(inputs.values()), outputs.values())
+        self._copy_needed(piece, list(outputs.values()))
+        for output_name, index in outputs.items():
+            piece.subgraph.tensors[piece.places[index]].name = output_name
+            piece.subgraph.outputs.append(piece.places[index])
+        return piece
+
+    def cut_slice(self, piece: Subgraph, tensor: int, column: int, count: int) -> int:
+        """Copy what writes one of ``count`` equal slices of a tensor (1, n) into a piece; returns the slice's tensor.
+
+        The tensor is a layer's answer, whose weights are cut to the slice, or joined from ``count`` tensors.
+        """
+        operator = self.producer(tensor)
+        if self._name(operator) != "CONCATENATION":
+            self._copy_needed(piece, [self._bank_input(tensor)])
+            return self._cut_columns(piece, tensor, column, count)
+        wanted_tensor = int(operator.inputs[column])
+        self._copy_needed(piece, [wanted_tensor])
+        return piece.places[wanted_tensor]
+
+    def _copy_needed(self, piece: Subgraph, outputs: list[int]) -> None:
+        """Copy what lies between tensors that the piece has and ``outputs``."""
+        positions, wanted = self._needed(set(piece.places), outputs)
         for position in positions:
             operator = self.source.operators[position]
             if self._is_bank(operator):
@@ -81,17 +102,15 @@ class SubgraphCutter:
                         self._cut_columns(piece, operator.inputs[1], column, len(operator.outputs), output)
             else:
                 self._copy(piece, operator)
-        for output_name, index in outputs.items():
-            piece.subgraph.tensors[piece.places[index]].name = output_name
-            piece.subgraph.outputs.append(piece.places[index])
-        return piece
 
     def _name(self, operator: Any) -> str:
         code = self.model.operatorCodes[operator.opcodeIndex].builtinCode
         return next(str(name) for name, value in vars(schema.BuiltinOperator).items() if value == code)
 
     def _is_bank(self, operator: Any) -> bool:
-        return self._name(operator) == "SPLIT" and _name(self.source.tensors[operator.inputs[1]]).startswith("bank_")
+        return self._name(operator) == "SPLIT" and _name(self.source.tensors[operator.inputs[1]]).startswith(
+            ("bank_", "gate/bank")
+        )
 
     def _needed(self, boundary: set[int], outputs: Any) -> tuple[list[int], set[int]]:
         """Positions of the operators between boundary and outputs, in the graph's order; and the tensors used."""

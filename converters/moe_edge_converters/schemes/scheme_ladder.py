@@ -20,7 +20,6 @@ from moe_edge.config import Task
 from moe_edge.errors import ConversionError
 from moe_edge_converters.assembly import Assembly, assemble
 from moe_edge_converters.file_writer import pack, serialize
-from moe_edge_converters.float_parts import float_experts
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.expert_errors import SchemeCosts, measure_costs
 from moe_edge_converters.schemes.gate_refit import refit_gate
@@ -210,12 +209,11 @@ class _Search:
     def candidates(self) -> list[tuple[Scheme, ...]]:
         """Each expert's scheme, for every file worth trying, the smallest first; float32 is last where it may run."""
         count = self.spec.num_experts
-        kept = float_experts(self.spec)
-        uniform = [_kept_float((scheme,) * count, kept) for scheme in LADDER_SCHEMES]
+        uniform = [(scheme,) * count for scheme in LADDER_SCHEMES]
         mixed: list[tuple[Scheme, ...]] = []
         if self.spec.combine.routable:
             costs, self.uniform = measure_costs(self.spec, self.data.train_rows, LADDER_SCHEMES, self.options)
-            mixed = [_kept_float(schemes, kept) for schemes in sweep_prices(costs)]
+            mixed = sweep_prices(costs)
         target = self.options.target
         runnable = [
             schemes
@@ -320,11 +318,6 @@ def sweep_prices(costs: SchemeCosts, *, limit: int = MAX_MIXED_CANDIDATES) -> li
     if len(mixed) <= limit:
         return mixed
     return [mixed[index] for index in np.linspace(0, len(mixed) - 1, limit).astype(int)]
-
-
-def _kept_float(schemes: tuple[Scheme, ...], kept: frozenset[int]) -> tuple[Scheme, ...]:
-    """The schemes with float32 for experts that stay so in every scheme."""
-    return tuple(Scheme.FLOAT32 if index in kept else scheme for index, scheme in enumerate(schemes))
 
 
 def _content(assembly: Assembly) -> bytes:

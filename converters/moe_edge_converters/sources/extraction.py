@@ -12,6 +12,7 @@ import numpy as np
 
 from moe_edge.config import Combine, Task
 from moe_edge.errors import ConversionError
+from moe_edge_converters.sources.gate_networks import extract_gate
 from moe_edge_converters.sources.keras_networks import convert_graph, extract_network
 from moe_edge_converters.spec import (
     DenseLayer,
@@ -46,7 +47,7 @@ def extract_mixture(model: Any) -> MixtureSpec:
     weights, stacked = _sources(combined)
     features, preprocess = _find_features(model)
     features, trunk = _find_trunk(model, features)
-    gate = extract_network(features, weights, role="the gate")
+    gate, top_k = extract_gate(features, weights)
     experts = _extract_experts(features, stacked)
     num_outputs = int(model.outputs[0].shape[-1])
     return MixtureSpec(
@@ -59,6 +60,7 @@ def extract_mixture(model: Any) -> MixtureSpec:
         experts=tuple(experts),
         num_outputs=num_outputs,
         head=head,
+        top_k=top_k,
     )
 
 
@@ -131,7 +133,7 @@ def _is_softmax(tensor: Any) -> bool:
     layer = _producer(tensor)
     if type(layer).__name__ in ("Sequential", "Functional"):
         return _is_softmax(layer.outputs[0])
-    if type(layer).__name__ == "Softmax" or getattr(layer, "probabilities", False) is True:
+    if type(layer).__name__ == "Softmax" or getattr(layer, "gives_probabilities", False) is True:
         return True
     return getattr(getattr(layer, "activation", None), "__name__", getattr(layer, "activation", "")) == "softmax"
 

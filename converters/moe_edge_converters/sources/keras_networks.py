@@ -20,18 +20,24 @@ from ai_edge_litert import schema_py_generated as schema
 from moe_edge.errors import ConversionError
 from moe_edge_converters.file_writer import pack, read_model
 from moe_edge_converters.graphs.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
+from moe_edge_converters.graphs.tree_graph import TreeTables, tree_network
 from moe_edge_converters.sources.batch_axis import choose_probe, free_probed_batch
-from moe_edge_converters.sources.tree_networks import holds_trees, tree_network
 from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
 
 _ACTIVATIONS = {*FUSED_ACTIVATIONS, *UNARY_ACTIVATIONS, "softmax"}
 _INFERENCE_IDENTITIES = {
     *("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
     *("Identity", "InputLayer", "ActivityRegularization", "LoadBalancing"),
+    *("RowEntropy", "ZLoss"),
 }
 
 _CHECK_ROWS = 3
 """Rows on which a converted piece is compared with Keras, and one."""
+
+
+def is_identity(operation: Any) -> bool:
+    """Whether a Keras layer hands its input on unchanged at inference."""
+    return type(operation).__name__ in _INFERENCE_IDENTITIES
 
 
 class _NotDenseError(Exception):
@@ -49,9 +55,9 @@ def extract_network(start: Any, end: Any, *, role: str) -> Network:
     Raises:
         ConversionError: If it can't be converted with TFLite's builtin operators.
     """
-    trees = tree_network(start, end)
+    trees = _only_trees(start, end)
     if trees is not None:
-        return trees
+        return tree_network(_tree_arrays(trees), int(start.shape[-1]))
     try:
         layers = list(_dense_layers(start, end))
     except _NotDenseError:
@@ -61,6 +67,52 @@ def extract_network(start: Any, end: Any, *, role: str) -> Network:
             f"{role}: expected at least one layer with weights between its input and output, got none"
         )
     return DenseNetwork(layers=tuple(layers))
+
+
+def _only_trees(start: Any, end: Any) -> Any:
+    """The ``TreeEnsemble`` layer that is all there is between two tensors; None where it isn't so."""
+    found = None
+    tensor = end
+    while tensor is not start:
+        operation, node_index, _ = tensor._keras_history
+        sources = operation._inbound_nodes[node_index].input_tensors
+        if len(sources) != 1:
+            return None
+        kind = type(operation).__name__
+        if kind in ("Sequential", "Functional"):
+            if len(operation.inputs) != 1 or len(operation.outputs) != 1:
+                return None
+            inner = _only_trees(operation.inputs[0], operation.outputs[0])
+        else:
+            own = kind == "TreeEnsemble" and type(operation).__module__.startswith("moe_edge.")
+            inner = operation if own else None
+        if inner is None and kind not in _INFERENCE_IDENTITIES:
+            return None
+        if inner is not None and found is not None:
+            return None
+        found = found if inner is None else inner
+        tensor = sources[0]
+    return found
+
+
+def _tree_arrays(layer: Any) -> TreeTables:
+    held = ("feature", "threshold", "first_child", "roots", "values", "columns", "scale", "offset")
+    return TreeTables(
+        **{name: np.asarray(getattr(layer, name)) for name in held},
+        first_leaf=layer.first_leaf,
+        depth=layer.depth,
+        num_groups=layer.num_groups,
+        negated=layer.negated,
+        link=layer.link,
+    )
+
+
+def _holds_trees(piece: Any) -> bool:
+    """Whether some layer of a model, at any depth, is a ``TreeEnsemble``."""
+    return any(
+        type(layer).__name__ == "TreeEnsemble" or (hasattr(layer, "layers") and _holds_trees(layer))
+        for layer in piece.layers
+    )
 
 
 def _dense_layers(start: Any, end: Any) -> list[DenseLayer]:
@@ -98,6 +150,9 @@ def _append_operation(layers: list[DenseLayer], operation: Any) -> None:
         )
     elif kind in ("Activation", "Softmax", "ReLU"):
         _append_activation(layers, operation, kind)
+    elif kind == "Temperature" and layers and layers[-1].activation == "linear":
+        last, factor = layers.pop(), np.float32(1 / operation.temperature)
+        layers.append(DenseLayer(kernel=last.kernel * factor, bias=last.bias * factor))
     elif kind == "Flatten":
         if len(operation.input.shape) != 2 and layers:
             raise _NotDenseError
@@ -173,10 +228,7 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
         and model.operatorCodes[last.opcodeIndex].builtinCode == schema.BuiltinOperator.SOFTMAX
     )
     return GraphNetwork(
-        model=content,
-        num_outputs=int(end.shape[-1]),
-        ends_in_softmax=bool(softmax),
-        float_only=holds_trees(piece),
+        model=content, num_outputs=int(end.shape[-1]), ends_in_softmax=bool(softmax), float_only=_holds_trees(piece)
     )
 
 

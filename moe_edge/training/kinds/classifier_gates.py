@@ -1,114 +1,101 @@
-"""Gates made of a classifier: each row once for every expert, weighted by how much of it is that expert's.
+"""Gates made of a classifier: which expert answers for which rows, learnt as classes are.
 
+Each row stands in the fit once for every expert, weighted with that expert's responsibility for it.
 Layer: desktop (training).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.training.kinds import tree_estimators
 from moe_edge.training.kinds.kind import FittedGate, Floats, GateJob, Weights
 from moe_edge.training.kinds.linear_estimators import LogisticRegressionExpert, fit_logistic
 from moe_edge.training.kinds.registry import with_defaults
-from moe_edge.training.kinds.weighted_rows import on_rows, rows_that_count
+from moe_edge.training.kinds.tree_estimators import (
+    DecisionTreeExpert,
+    GradientBoostingExpert,
+    HistGradientBoostingExpert,
+    RandomForestExpert,
+    TreeExpert,
+)
+from moe_edge.training.kinds.weighted_rows import NEGLIGIBLE
+
+
+def repeated_rows(job: GateJob, x: Floats, responsibilities: Weights) -> tuple[Floats, npt.NDArray[np.int64], Weights]:
+    """Each row once for every expert that is responsible for some of it: rows, the experts' numbers, weights.
+
+    Raises:
+        ValueError: If rows aren't flat, or the responsibilities are of another shape, or not shares of each row.
+    """
+    if len(job.input_shape) != 1:
+        raise ValueError(f"expected rows of features (F,) for a gate, got rows of shape {job.input_shape}")
+    shares = np.asarray(responsibilities, dtype=np.float64)
+    if shares.shape != (len(x), job.num_experts):
+        raise ValueError(f"expected responsibilities of shape ({len(x)}, {job.num_experts}), got {shares.shape}")
+    if not np.isfinite(shares).all() or shares.min() < 0 or not np.allclose(shares.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("expected responsibilities of at least 0 that sum to 1 in each row")
+    rows, experts = np.nonzero(shares > NEGLIGIBLE)
+    weights = shares[rows, experts]
+    return x[rows], experts.astype(np.int64), weights / weights.mean()
 
 
 class LogisticRegressionGate(FittedGate):
-    """A penalised softmax regression, frozen."""
+    """Multinomial logistic regression; experts without rows get a weight of 1e-7 at most."""
 
     name = "logistic_regression"
-    options = LogisticRegressionExpert.options
+    options: ClassVar[Mapping[str, Any]] = LogisticRegressionExpert.options
 
     def fit(self, job: GateJob, x: Floats, responsibilities: Weights) -> keras.Model:
-        """Fit to rows; see ``FittedGate``."""
-        refuse_loss_terms(job, self.name)
-        x, y, weights = rows_of_experts(job, x, responsibilities)
-        model = fit_logistic(
-            with_defaults(self, job.options), seed=job.seed, x=x, y=y, weights=weights, num_classes=job.num_experts
+        """Fit; errors as of ``repeated_rows``."""
+        rows, experts, weights = repeated_rows(job, x, responsibilities)
+        return fit_logistic(rows, experts, weights, job.num_experts, with_defaults(self, job.options))
+
+
+class TreeGate(FittedGate):
+    """A gate of decision trees; experts without rows get weight 0."""
+
+    expert: ClassVar[type[TreeExpert]]
+
+    def fit(self, job: GateJob, x: Floats, responsibilities: Weights) -> keras.Model:
+        """Fit; errors as of ``repeated_rows``."""
+        rows, experts, weights = repeated_rows(job, x, responsibilities)
+        return self.expert().fit_classifier(
+            rows, experts, weights, num_classes=job.num_experts, seed=job.seed, options=job.options
         )
-        return on_rows(model, job.input_shape)
 
 
-class _TreeGate(FittedGate):
-    """A classifier made of trees. Experts without any row get weight 0."""
-
-    expert: ClassVar[tree_estimators.TreeExpert]
-
-    def fit(self, job: GateJob, x: Floats, responsibilities: Weights) -> keras.Model:
-        """Fit to rows; see ``FittedGate``."""
-        refuse_loss_terms(job, self.name)
-        options = self.expert.checked(job.options)
-        x, y, weights = rows_of_experts(job, x, responsibilities)
-        model = self.expert.fit_classes(options, seed=job.seed, x=x, y=y, weights=weights, num_classes=job.num_experts)
-        return on_rows(model, job.input_shape)
-
-
-class DecisionTreeGate(_TreeGate):
-    """One decision tree: its leaves hold the routing weights."""
+class DecisionTreeGate(TreeGate):
+    """One tree: routes that can be read."""
 
     name = "decision_tree"
-    expert = tree_estimators.DecisionTreeExpert()
-    options = expert.options
+    expert = DecisionTreeExpert
+    options: ClassVar[Mapping[str, Any]] = DecisionTreeExpert.options
 
 
-class RandomForestGate(_TreeGate):
+class RandomForestGate(TreeGate):
     """A random forest."""
 
     name = "random_forest"
-    expert = tree_estimators.RandomForestExpert()
-    options = expert.options
+    expert = RandomForestExpert
+    options: ClassVar[Mapping[str, Any]] = RandomForestExpert.options
 
 
-class GradientBoostingGate(_TreeGate):
+class GradientBoostingGate(TreeGate):
     """Gradient boosting."""
 
     name = "gradient_boosting"
-    expert = tree_estimators.GradientBoostingExpert()
-    options = expert.options
+    expert = GradientBoostingExpert
+    options: ClassVar[Mapping[str, Any]] = GradientBoostingExpert.options
 
 
-class HistGradientBoostingGate(_TreeGate):
+class HistGradientBoostingGate(TreeGate):
     """Gradient boosting over binned features."""
 
     name = "hist_gradient_boosting"
-    expert = tree_estimators.HistGradientBoostingExpert()
-    options = expert.options
-
-
-def rows_of_experts(
-    job: GateJob, x: Floats, responsibilities: Weights
-) -> tuple[Floats, npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Rows as often as experts share them: features, the expert's index, its share as weight.
-
-    Raises:
-        ValueError: If there aren't as many responsibilities a row as experts.
-    """
-    if responsibilities.shape != (len(x), job.num_experts):
-        raise ValueError(
-            f"expected responsibilities ({len(x)}, {job.num_experts}), a row for each of x, "
-            f"got {responsibilities.shape}"
-        )
-    experts = np.tile(np.arange(job.num_experts), len(x))
-    rows = np.repeat(np.arange(len(x)), job.num_experts)
-    weights = np.asarray(responsibilities, dtype=np.float64).reshape(-1)
-    kept, experts, weights = rows_that_count(rows.astype(np.int64), experts, weights)
-    return x.reshape(len(x), -1)[kept.reshape(-1)], experts, weights
-
-
-def refuse_loss_terms(job: GateJob, kind: str) -> None:
-    """Check that nothing is asked for that needs backpropagation or logits.
-
-    Raises:
-        ValueError: If a term of the loss or a temperature is set.
-    """
-    for name, default in (("entropy_coef", 0.0), ("z_loss_coef", 0.0), ("temperature", 1.0)):
-        if getattr(job, name) != default:
-            raise ValueError(
-                f"{kind}: expected {name}={default:g}, got {getattr(job, name)}: a fitted classifier has no such term; "
-                "use a dense or linear gate"
-            )
+    expert = HistGradientBoostingExpert
+    options: ClassVar[Mapping[str, Any]] = HistGradientBoostingExpert.options

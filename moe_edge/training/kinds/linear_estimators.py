@@ -1,81 +1,73 @@
-"""Linear experts in closed form, or by scikit-learn's solver: frozen dense layers.
+"""Linear experts fitted in closed form, or to the optimum: least squares, and logistic regression.
 
-Layer: desktop (training).
+Both become one frozen dense layer. Layer: desktop (training).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
-from moe_edge.training.estimators import NEVER_LOGIT, dense_model, estimator_model
+from moe_edge.training.estimators import ABSENT_LOGIT, class_logits, frozen_dense
 from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
 from moe_edge.training.kinds.registry import with_defaults
-from moe_edge.training.kinds.weighted_rows import on_rows, residual_sigma, rows_that_count
+from moe_edge.training.kinds.weighted_rows import check_task, log_sigmas, weighty_rows
 
 
 class LinearRegressionExpert(FittedExpert):
-    """Weighted least squares."""
+    """Weighted least squares; ``alpha`` is the L2 penalty of the slopes, in mean squared errors of the rows."""
 
     name = "linear_regression"
-    options = {"fit_intercept": True}  # noqa: RUF012 - declared by the base
+    options: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
 
     def fit(self, job: ExpertJob, x: Floats, y: npt.NDArray[Any], weights: Weights) -> keras.Model:
-        """Fit to rows; see ``FittedExpert``."""
-        from sklearn.linear_model import LinearRegression
+        """Fit; errors as of ``weighty_rows`` and ``check_task``."""
+        from sklearn.linear_model import LinearRegression, Ridge
 
-        if job.task is not Task.REGRESSION:
-            raise ValueError(f"{self.name}: expected a regression, got {job.task.value}; use logistic_regression")
-        x, y, weights = rows_that_count(x, y, weights)
-        targets = y.reshape(len(y), job.num_outputs)
-        # In float64: least squares squares the features' spread.
-        estimator = LinearRegression(**with_defaults(self, job.options))
-        estimator.fit(x.astype(np.float64), targets, sample_weight=weights)
-        sigma = residual_sigma(estimator.predict(x), targets, weights) if job.combine is Combine.GAUSSIAN else None
-        return on_rows(
-            estimator_model(estimator, x.shape[1], num_outputs=job.num_outputs, sigma=sigma), job.input_shape
-        )
+        check_task(self.name, job, Task.REGRESSION)
+        alpha = float(with_defaults(self, job.options)["alpha"])
+        x, y, weights = weighty_rows(self.name, job, x, y, weights)
+        rows = x.astype(np.float64)
+        y = np.asarray(y, dtype=np.float64).reshape(len(rows), -1)
+        estimator = Ridge(alpha=alpha * len(rows)) if alpha > 0 else LinearRegression()
+        estimator.fit(rows, y, sample_weight=weights)
+        kernel = np.asarray(estimator.coef_, dtype=np.float64).reshape(y.shape[1], -1).T
+        bias = np.asarray(estimator.intercept_, dtype=np.float64).reshape(-1)
+        if job.combine is Combine.GAUSSIAN:
+            logs = log_sigmas(rows @ kernel + bias, y, weights)
+            kernel, bias = np.concatenate([kernel, np.zeros_like(kernel)], axis=1), np.concatenate([bias, logs])
+        return frozen_dense(kernel, bias)
 
 
 class LogisticRegressionExpert(FittedExpert):
-    """Weighted multinomial logistic regression with a quadratic penalty."""
+    """Multinomial logistic regression; ``C`` is the inverse of the L2 penalty."""
 
     name = "logistic_regression"
-    options = {"C": 1.0, "max_iter": 1000, "fit_intercept": True}  # noqa: RUF012 - declared by the base
+    options: ClassVar[Mapping[str, Any]] = {"C": 1.0, "max_iter": 1000}
 
     def fit(self, job: ExpertJob, x: Floats, y: npt.NDArray[Any], weights: Weights) -> keras.Model:
-        """Fit to rows; see ``FittedExpert``. Classes without weight get a probability below 2e-7."""
-        if job.task is not Task.CLASSIFICATION:
-            raise ValueError(f"{self.name}: expected a classification, got {job.task.value}; use linear_regression")
-        x, y, weights = rows_that_count(x, y, weights)
-        model = fit_logistic(
-            with_defaults(self, job.options), seed=job.seed, x=x, y=y, weights=weights, num_classes=job.num_outputs
-        )
-        if job.combine is Combine.LOGITS:
-            model.layers[-1].activation = keras.activations.linear
-        return on_rows(model, job.input_shape)
+        """Fit; classes without rows get a probability of 1e-7 at most."""
+        check_task(self.name, job, Task.CLASSIFICATION)
+        x, y, weights = weighty_rows(self.name, job, x, y, weights)
+        return fit_logistic(x, y, weights, job.num_outputs, with_defaults(self, job.options))
 
 
 def fit_logistic(
-    options: dict[str, Any],
-    *,
-    seed: int,
-    x: Floats,
-    y: npt.NDArray[Any],
-    weights: npt.NDArray[np.float64],
-    num_classes: int,
+    x: Floats, y: npt.NDArray[Any], weights: Weights, num_classes: int, options: Mapping[str, Any]
 ) -> keras.Model:
-    """Fit to class codes (n,): a frozen dense layer with softmax, (B, F) to (B, num_classes)."""
+    """Fit a logistic regression to weighted rows; a single class needs no slopes."""
     from sklearn.linear_model import LogisticRegression
 
     present = np.unique(y)
     if len(present) == 1:
-        bias = np.where(np.arange(num_classes) == present[0], 0.0, NEVER_LOGIT)
-        return dense_model(np.zeros((x.shape[1], num_classes)), bias, activation="softmax")
-    estimator = LogisticRegression(random_state=seed, **options)
+        bias = np.full(num_classes, ABSENT_LOGIT)
+        bias[present] = 0.0
+        return frozen_dense(np.zeros((x.shape[1], num_classes)), bias, "softmax")
+    estimator = LogisticRegression(C=float(options["C"]), max_iter=int(options["max_iter"]))
     estimator.fit(x.astype(np.float64), y, sample_weight=weights)
-    return estimator_model(estimator, x.shape[1], num_outputs=num_classes)
+    return frozen_dense(*class_logits(estimator, estimator.classes_, num_classes), "softmax")

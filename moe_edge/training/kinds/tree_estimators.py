@@ -1,6 +1,5 @@
-"""Experts that are trees: scikit-learn's decision trees, random forests and boosting, fitted to weighted rows.
+"""Experts made of decision trees, fitted by scikit-learn and held exactly in one layer.
 
-Options carry scikit-learn's names; ``max_depth = 0`` stands for no limit, because TOML has no null.
 Layer: desktop (training).
 """
 
@@ -8,165 +7,160 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
-from moe_edge.training.estimator_trees import constant_model
-from moe_edge.training.estimators import estimator_model
+from moe_edge.training.estimator_trees import TreeSums, side_by_side
+from moe_edge.training.estimators import (
+    constant_classifier,
+    estimator_model,
+    gaussian_trees,
+    read_trees,
+    regression_trees,
+)
 from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
 from moe_edge.training.kinds.registry import with_defaults
-from moe_edge.training.kinds.weighted_rows import on_rows, refuse_logits, residual_sigma, rows_that_count
+from moe_edge.training.kinds.weighted_rows import as_targets, log_sigmas, weighty_rows
 
 
 class TreeExpert(FittedExpert):
-    """Fits an estimator of trees, and turns it into a frozen model."""
+    """What all kinds of trees share.
 
-    several_outputs = True
-    """Whether its regressor takes several outputs itself."""
+    Options are scikit-learn's; one that is None is left to scikit-learn.
+    """
+
+    one_output: ClassVar[bool] = False
+    """Whether the estimator takes one output only; for several, one is fitted for each."""
 
     @abstractmethod
-    def classifier(self, options: Mapping[str, Any], seed: int) -> Any:
-        """An unfitted classifier."""
-
-    @abstractmethod
-    def regressor(self, options: Mapping[str, Any], seed: int) -> Any:
-        """An unfitted regressor."""
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """An unfitted estimator."""
 
     def fit(self, job: ExpertJob, x: Floats, y: npt.NDArray[Any], weights: Weights) -> keras.Model:
-        """Fit to rows; see ``FittedExpert``. Classes without weight get probability 0."""
-        refuse_logits(job, self.name)
-        options = self.checked(job.options)
-        x, y, weights = rows_that_count(x, y, weights)
+        """Fit; errors as of ``weighty_rows``."""
+        x, y, weights = weighty_rows(self.name, job, x, y, weights)
         if job.task is Task.CLASSIFICATION:
-            model = self.fit_classes(options, seed=job.seed, x=x, y=y, weights=weights, num_classes=job.num_outputs)
-            return on_rows(model, job.input_shape)
-        targets = y.reshape(len(y), job.num_outputs)
-        estimator = self.regressor(options, job.seed)
-        if job.num_outputs > 1 and not self.several_outputs:
-            from sklearn.multioutput import MultiOutputRegressor
+            return self.fit_classifier(x, y, weights, num_classes=job.num_outputs, seed=job.seed, options=job.options)
+        chosen = self._chosen(job.options)
+        y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        columns = [y[:, [index]] for index in range(y.shape[1])] if self.one_output else [y]
+        estimators = [
+            self.estimator(classifies=False, seed=job.seed, options=chosen).fit(
+                x, as_targets(part), sample_weight=weights
+            )
+            for part in columns
+        ]
+        sums = (
+            read_trees(estimators[0])
+            if len(estimators) == 1
+            else side_by_side([read_trees(each) for each in estimators])
+        )
+        predicted = np.column_stack([each.predict(x) for each in estimators])
+        return self._regression(sums, x.shape[1], job, log_sigmas(predicted, y, weights))
 
-            estimator = MultiOutputRegressor(estimator)
-        estimator.fit(x, targets if job.num_outputs > 1 else targets[:, 0], sample_weight=weights)
-        sigma = residual_sigma(estimator.predict(x), targets, weights) if job.combine is Combine.GAUSSIAN else None
-        model = estimator_model(estimator, x.shape[1], num_outputs=job.num_outputs, sigma=sigma)
-        return on_rows(model, job.input_shape)
-
-    def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options in force, as scikit-learn takes them."""
-        options = with_defaults(self, given)
-        return {name: None if (name, value) == ("max_depth", 0) else value for name, value in options.items()}
-
-    def fit_classes(
+    def fit_classifier(
         self,
-        options: Mapping[str, Any],
-        *,
-        seed: int,
         x: Floats,
         y: npt.NDArray[Any],
-        weights: npt.NDArray[np.float64],
+        weights: Weights,
+        *,
         num_classes: int,
+        seed: int,
+        options: Mapping[str, Any],
     ) -> keras.Model:
-        """Fit a classifier to class codes (n,): a model from (B, F) to probabilities (B, num_classes)."""
+        """Fit to class codes below ``num_classes``, some of which may have no row; those get probability 0."""
         present = np.unique(y)
         if len(present) == 1:
-            # Boosting refuses a single class.
-            certain = np.zeros(num_classes)
-            certain[int(present[0])] = 1.0
-            return constant_model(certain.tolist(), x.shape[1], probabilities=True)
-        estimator = self.classifier(options, seed).fit(x, y, sample_weight=weights)
-        return estimator_model(estimator, x.shape[1], num_outputs=num_classes)
+            return constant_classifier(x.shape[1], int(present[0]), num_classes)
+        estimator = self.estimator(classifies=True, seed=seed, options=self._chosen(options))
+        estimator.fit(x, y, sample_weight=weights)
+        return estimator_model(estimator, x.shape[1], num_outputs=num_classes, classes=estimator.classes_)
+
+    def _chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in with_defaults(self, options).items() if value is not None}
+
+    def _regression(self, sums: TreeSums, num_features: int, job: ExpertJob, logs: Weights) -> keras.Model:
+        if job.combine is Combine.GAUSSIAN:
+            return gaussian_trees(sums, num_features, logs)
+        return regression_trees(sums, num_features)
 
 
 class DecisionTreeExpert(TreeExpert):
-    """One decision tree."""
+    """One tree."""
 
     name = "decision_tree"
-    options = {"max_depth": 8, "min_samples_leaf": 1, "ccp_alpha": 0.0}  # noqa: RUF012 - declared by the base
+    options: ClassVar[Mapping[str, Any]] = {"max_depth": 8, "min_samples_leaf": 5, "max_leaf_nodes": None}
 
-    def classifier(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``DecisionTreeClassifier``."""
-        from sklearn.tree import DecisionTreeClassifier
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-        return DecisionTreeClassifier(random_state=seed, **options)
-
-    def regressor(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``DecisionTreeRegressor``."""
-        from sklearn.tree import DecisionTreeRegressor
-
-        return DecisionTreeRegressor(random_state=seed, **options)
+        return (DecisionTreeClassifier if classifies else DecisionTreeRegressor)(random_state=seed, **options)
 
 
 class RandomForestExpert(TreeExpert):
-    """A random forest."""
+    """The mean of many trees, each fitted to a random draw of the rows (Breiman 2001)."""
 
     name = "random_forest"
-    options = {"n_estimators": 100, "max_depth": 8, "min_samples_leaf": 1}  # noqa: RUF012 - declared by the base
+    options: ClassVar[Mapping[str, Any]] = {
+        "n_estimators": 100,
+        "max_depth": 8,
+        "min_samples_leaf": 1,
+        "max_features": None,
+        "max_leaf_nodes": None,
+    }
 
-    def classifier(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``RandomForestClassifier``."""
-        from sklearn.ensemble import RandomForestClassifier
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-        return RandomForestClassifier(random_state=seed, **options)
-
-    def regressor(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``RandomForestRegressor``."""
-        from sklearn.ensemble import RandomForestRegressor
-
-        return RandomForestRegressor(random_state=seed, **options)
+        return (RandomForestClassifier if classifies else RandomForestRegressor)(random_state=seed, **options)
 
 
 class GradientBoostingExpert(TreeExpert):
-    """Gradient boosting; of several outputs, one ensemble each."""
+    """A sum of small trees, each fitted to what the ones before left (Friedman 2001)."""
 
     name = "gradient_boosting"
-    options = {  # noqa: RUF012 - declared by the base
+    one_output = True
+    options: ClassVar[Mapping[str, Any]] = {
         "n_estimators": 100,
-        "learning_rate": 0.1,
         "max_depth": 3,
+        "learning_rate": 0.1,
         "min_samples_leaf": 1,
         "subsample": 1.0,
+        "max_features": None,
     }
-    several_outputs = False
 
-    def classifier(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``GradientBoostingClassifier``."""
-        from sklearn.ensemble import GradientBoostingClassifier
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
-        return GradientBoostingClassifier(random_state=seed, **options)
-
-    def regressor(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``GradientBoostingRegressor``."""
-        from sklearn.ensemble import GradientBoostingRegressor
-
-        return GradientBoostingRegressor(random_state=seed, **options)
+        return (GradientBoostingClassifier if classifies else GradientBoostingRegressor)(random_state=seed, **options)
 
 
 class HistGradientBoostingExpert(TreeExpert):
-    """Gradient boosting over binned features; of several outputs, one ensemble each."""
+    """Gradient boosting over binned features: fast on many rows."""
 
     name = "hist_gradient_boosting"
-    options = {  # noqa: RUF012 - declared by the base
+    one_output = True
+    options: ClassVar[Mapping[str, Any]] = {
         "max_iter": 100,
-        "learning_rate": 0.1,
+        "max_depth": None,
         "max_leaf_nodes": 31,
-        "max_depth": 0,
+        "learning_rate": 0.1,
         "min_samples_leaf": 20,
         "l2_regularization": 0.0,
+        "max_bins": 255,
+        "early_stopping": False,
     }
-    several_outputs = False
 
-    def classifier(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``HistGradientBoostingClassifier``."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
+    def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
+        """See ``TreeExpert``."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        return HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **options)
-
-    def regressor(self, options: Mapping[str, Any], seed: int) -> Any:
-        """A ``HistGradientBoostingRegressor``."""
-        from sklearn.ensemble import HistGradientBoostingRegressor
-
-        return HistGradientBoostingRegressor(random_state=seed, early_stopping=False, **options)
+        kind = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+        return kind(random_state=seed, **options)

@@ -48,6 +48,6 @@ def build_trunk(config: TrunkConfig, input_shape: tuple[int, ...], *, seed: int 
     )
     network = kind.build(job)
     if config.activation == "linear":
-        return keras.Model(network.inputs, network.outputs, name=NAME)
+        return keras.Model(network.inputs[0], network.outputs[0], name=NAME)
     features = keras.layers.Activation(config.activation)(network.outputs[0])
-    return keras.Model(network.inputs, features, name=NAME)
+    return keras.Model(network.inputs[0], features, name=NAME)

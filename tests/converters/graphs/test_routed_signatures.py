@@ -118,7 +118,9 @@ def test_names_and_shapes(mixtures, combine, preprocess):
     model = assemble(spec, ConversionOptions(scheme=Scheme.FLOAT32), None).model
     content = pack(model)
     signatures = signatures_of(content)
-    answers = ["prediction", "sigma"] if combine is Combine.GAUSSIAN else ["prediction"]
+    answers = ["prediction"]
+    if combine is Combine.GAUSSIAN:
+        answers = ["expert_means", "expert_sigmas", "prediction", "sigma"]
     assert list(signatures) == ["serving_default", "gate", "expert_0", "expert_1", "expert_2", "combine"]
     assert signatures["gate"] == {"inputs": ["x"], "outputs": ["features", "routing_weights"]}
     assert signatures["expert_1"] == {"inputs": ["features"], "outputs": ["output"]}

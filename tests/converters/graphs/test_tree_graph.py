@@ -1,266 +1,226 @@
-"""Trees as TFLite graphs: the Keras layer's answers, at the thresholds themselves, on every runtime and batch."""
+"""Trees in a .tflite: the estimator's answers, with and without delegates, on the old runtime, fused and routed."""
 
 import json
 import os
 import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from sklearn import ensemble, tree
+from sklearn.multioutput import MultiOutputRegressor
 
-from moe_edge.runtime.model_structure import read_structure
-from moe_edge.training.estimators import estimator_model
-from moe_edge.training.gate_layers import SelectColumns
-from moe_edge_converters.file_writer import read_model
-from moe_edge_converters.graphs.tree_graph import TreeSpec, build_tree_network, plan_walk
-from moe_edge_converters.schemes.audit import OPERATOR_NAMES
+from moe_edge import Predictor
+from moe_edge.training import create_moe_model, estimator_model
+from moe_edge.training.estimators import read_trees
+from moe_edge.training.kinds.classifier_gates import RandomForestGate
+from moe_edge.training.kinds.kind import GateJob
+from moe_edge_converters.conversion import ConversionOptions, convert_spec
+from moe_edge_converters.schemes.scheme import Scheme
+from moe_edge_converters.sources.extraction import extract_mixture
 from moe_edge_converters.sources.keras_networks import extract_network
-from moe_edge_converters.spec import GraphNetwork
+from moe_edge_converters.spec import DenseNetwork
 
+F = 6
 ROOT = Path(__file__).parents[3]
-BATCHES = (1, 7, 64)
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(400, 6)).astype(np.float32)
-MANY = ((X[:, 0] > 0) + 2 * (X[:, 1] > 0.3)).astype(int)
-TWO = (X[:, 0] * X[:, 1] > 0).astype(int)
-NUMBERS = np.stack([np.sin(2 * X[:, 0]) * X[:, 1], X[:, 2] ** 2], axis=1)
-
 ESTIMATORS = {
-    "stump": (tree.DecisionTreeClassifier(max_depth=1), TWO, {}),
-    "one leaf": (tree.DecisionTreeRegressor(max_depth=1, min_samples_leaf=300), NUMBERS, {}),
-    "deep tree": (tree.DecisionTreeRegressor(), NUMBERS, {"sigma": [0.3, 2.0]}),
-    "forest": (ensemble.RandomForestClassifier(30, max_depth=8, random_state=0), MANY, {}),
-    "deep forest": (ensemble.ExtraTreesRegressor(10, random_state=0), NUMBERS, {}),
-    "boosting": (ensemble.GradientBoostingClassifier(n_estimators=12), MANY, {}),
-    "boosting two": (ensemble.GradientBoostingClassifier(n_estimators=12), TWO, {}),
-    "boosting of a few classes": (ensemble.GradientBoostingClassifier(n_estimators=9), 2 * TWO, {"num_outputs": 4}),
-    "hist": (ensemble.HistGradientBoostingClassifier(max_iter=12), MANY, {}),
-    "hist number": (ensemble.HistGradientBoostingRegressor(max_iter=12), NUMBERS[:, 0], {"sigma": [0.5]}),
+    "forest": (ensemble.RandomForestClassifier(9, max_depth=5, random_state=0), 3),
+    "stump": (tree.DecisionTreeClassifier(max_depth=1, random_state=0), 2),
+    "boosting": (ensemble.GradientBoostingClassifier(n_estimators=6, random_state=0), 3),
+    "binary boosting": (ensemble.GradientBoostingClassifier(n_estimators=6, random_state=0), 2),
+    "hist": (ensemble.HistGradientBoostingClassifier(max_iter=6, random_state=0), 3),
+    "constant": (tree.DecisionTreeRegressor(min_samples_leaf=400), 0),
+    "poisson": (ensemble.HistGradientBoostingRegressor(max_iter=6, loss="poisson", random_state=0), 0),
+    "outputs": (ensemble.RandomForestRegressor(9, max_depth=5, random_state=0), -2),
+    "boosted outputs": (MultiOutputRegressor(ensemble.GradientBoostingRegressor(n_estimators=6, random_state=0)), -2),
 }
-
-RUN = """
+SCRIPT = """
 import json, sys
 import numpy as np
-try:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-except ImportError:
-    from tflite_runtime.interpreter import Interpreter, OpResolverType
+from tflite_runtime.interpreter import Interpreter
+
 for job in json.loads(sys.argv[1]):
-    rows, answers = np.load(job["rows"]), {}
-    for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
-        interpreter = Interpreter(model_path=job["model"], experimental_op_resolver_type=resolver)
-        place = interpreter.get_input_details()[0]["index"]
-        for batch in (1, 7, 64):
-            interpreter.resize_tensor_input(place, [batch, *rows.shape[1:]])
-            interpreter.allocate_tensors()
-            parts = []
-            for start in range(0, len(rows) - batch + 1, batch):
-                interpreter.set_tensor(place, rows[start : start + batch])
-                interpreter.invoke()
-                parts.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
-            answers[f"{resolver.name}-{batch}"] = np.concatenate(parts)
-    np.savez(job["answers"], **answers)
+    rows = np.load(job["rows"])
+    interpreter = Interpreter(model_path=job["model"])
+    place = interpreter.get_input_details()[0]["index"]
+    answers = []
+    for part in (rows[:1], rows[1:8], rows[8:]):
+        interpreter.resize_tensor_input(place, part.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place, part)
+        interpreter.invoke()
+        answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    np.save(job["answers"], np.concatenate(answers))
 """
 
 
-def network_of(model):
-    row = keras.Input(shape=model.input_shape[1:])
-    return extract_network(row, model(row), role="expert_0")
+def rows_and_targets(classes):
+    rng = np.random.default_rng(3)
+    x = np.round(rng.normal(size=(400, F)), 1).astype(np.float32)
+    value = x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2])
+    if classes > 0:
+        return x, np.digitize(value, np.quantile(value, np.linspace(0, 1, classes + 1)[1:-1]))
+    y = np.abs(value) + 0.1
+    return x, np.stack([y, value], axis=1) if classes < 0 else y
 
 
-def run_all(networks, rows, python, folder):
-    """Every network's answers on its rows: {name: {resolver-batch: answers}}."""
-    jobs = {}
-    for number, (name, network) in enumerate(networks.items()):
-        paths = {
-            key: str(folder / f"{number}.{end}")
-            for key, end in (("model", "tflite"), ("rows", "npy"), ("answers", "npz"))
-        }
-        Path(paths["model"]).write_bytes(network.model)
-        np.save(paths["rows"], rows[name])
-        jobs[name] = paths
-    result = subprocess.run(
-        [str(python), "-c", RUN, json.dumps(list(jobs.values()))],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=os.environ,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return {name: dict(np.load(job["answers"])) for name, job in jobs.items()}
+def probing_rows(estimator, missing):
+    """Random rows, and rows of nothing but thresholds and their neighbours."""
+    rng = np.random.default_rng(5)
+    trees = read_trees(estimator).trees
+    columns = []
+    for feature in range(F):
+        found = np.concatenate([t.threshold[(t.left >= 0) & (t.feature == feature)] for t in trees] + [np.zeros(1)])
+        found = found[np.isfinite(found)].astype(np.float32)
+        near = np.concatenate([found, np.nextafter(found, np.float32(9e9)), np.nextafter(found, np.float32(-9e9))])
+        near[np.abs(near) < np.finfo(np.float32).tiny] = 0
+        columns.append(rng.choice(near, size=64))
+    rows = np.concatenate([rng.normal(size=(64, F)).astype(np.float32), np.stack(columns, axis=1)])
+    if missing:
+        rows[rng.random(rows.shape) < 0.1] = np.nan
+    return rows
+
+
+def run_here(content, rows, resolver):
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=resolver)
+    place = interpreter.get_input_details()[0]["index"]
+    answers = []
+    for part in (rows[:1], rows[1:8], rows[8:]):
+        interpreter.resize_tensor_input(place, part.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place, part)
+        interpreter.invoke()
+        answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    return np.concatenate(answers)
+
+
+def expected(estimator, rows):
+    answer = estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
+    return np.asarray(answer).reshape(len(rows), -1)
 
 
 @pytest.fixture(scope="module")
-def fitted(rows_at_thresholds):
-    """Name -> (estimator, Keras model, network, rows)."""
+def cases():
+    """Name -> (the .tflite, rows, the estimator's answers)."""
     found = {}
-    for name, (estimator, y, how) in ESTIMATORS.items():
-        estimator.fit(X, y)
-        model = estimator_model(estimator, 6, **how)
-        rows = np.concatenate([X[:100], rows_at_thresholds(model.layers[-1], np.random.default_rng(1), 300)])
-        found[name] = estimator, model, network_of(model), rows
+    for name, (estimator, classes) in ESTIMATORS.items():
+        estimator.fit(*rows_and_targets(classes))
+        model = estimator_model(estimator, F)
+        network = extract_network(model.inputs[0], model.outputs[0], role="expert_0")
+        assert network.float_only
+        rows = probing_rows(estimator, missing="Gradient" not in repr(estimator) or "Hist" in repr(estimator))
+        found[name] = (network.model, rows, expected(estimator, rows))
     return found
 
 
-@pytest.fixture(scope="module", params=["litert", "tflite-runtime"])
-def answers(request, fitted, tmp_path_factory):
-    old = request.param == "tflite-runtime"
-    python = request.getfixturevalue("old_runtime_python") if old else sys.executable
-    networks, rows = ({name: entry[place] for name, entry in fitted.items()} for place in (2, 3))
-    return run_all(networks, rows, python, tmp_path_factory.mktemp("trees"))
-
-
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_estimator_keras_and_tflite_answer_alike(name, fitted, answers):
-    estimator, model, network, rows = fitted[name]
-    keras_answers = np.asarray(model(rows))
-    expected = np.asarray(getattr(estimator, "predict_proba", estimator.predict)(rows)).reshape(len(rows), -1)
-    columns = estimator.classes_ if "num_outputs" in ESTIMATORS[name][2] else np.arange(expected.shape[1])
-    assert network.num_outputs == keras_answers.shape[1]
-    for how, got in answers[name].items():
-        # Sums of at most a hundred float32 below 10; a row in a wrong leaf is off by far more.
-        np.testing.assert_allclose(got, keras_answers[: len(got)], rtol=0, atol=1e-5, err_msg=how)
-        np.testing.assert_allclose(got[:, columns], expected[: len(got)], rtol=0, atol=1e-5, err_msg=how)
+@pytest.mark.parametrize("resolver", [OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES])
+def test_graph_answers_as_the_estimator_in_batches(cases, name, resolver):
+    content, rows, answers = cases[name]
+    np.testing.assert_allclose(run_here(content, rows, resolver), answers, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_a_rows_answer_does_not_depend_on_its_batch(name, answers):
-    for resolver in ("AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"):
-        one, *others = (answers[name][f"{resolver}-{batch}"] for batch in BATCHES)
-        for other in others:
-            if name.startswith(("boosting", "hist")):
-                # Runtimes round a sigmoid by its place among others: the last bit.
-                np.testing.assert_allclose(other, one[: len(other)], rtol=0, atol=2e-7)
-            else:
-                np.testing.assert_array_equal(other, one[: len(other)])
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_device_accepts_the_file_and_finds_no_float_op_to_round(name, fitted):
-    network = fitted[name][2]
-    assert isinstance(network, GraphNetwork)
-    assert network.float_only
-    structure = read_structure(network.model)
-    assert structure.signatures["serving_default"].inputs.keys() == {"features"}
-
-
-def operators(network):
-    model = read_model(network.model)
-    return [OPERATOR_NAMES[model.operatorCodes[op.opcodeIndex].builtinCode] for op in model.subgraphs[0].operators]
-
-
-def spec_of(model):
-    layer = model.layers[-1]
-    arrays = {name: np.asarray(getattr(layer, name)) for name in ("feature", "child", "threshold", "values", "base")}
-    return TreeSpec(num_trees=layer.num_trees, depth=layer.depth, **arrays)
-
-
-def test_each_shape_of_trees_gets_its_layout(fitted):
-    complete = plan_walk(spec_of(fitted["stump"][1]))
-    assert complete.levels[0].child is None
-    # Trees that end early nearly everywhere: a table for all steps is far smaller than one a level.
-    chain = np.arange(0, 60, 2)
-    feature = np.zeros(61, np.int32)
-    threshold = np.full(61, np.inf, np.float32)
-    child = np.arange(61, dtype=np.int32)
-    threshold[0], child[0] = 0.0, 1
-    for node in chain[1:]:
-        threshold[node], child[node] = node / 30, node + 1
-    values = np.arange(61, dtype=np.float32).reshape(-1, 1)
-    deep = TreeSpec(
-        num_trees=1,
-        depth=30,
-        feature=feature,
-        child=child,
-        threshold=threshold,
-        values=values,
-        base=np.zeros(1, np.float32),
+def test_graph_answers_alike_on_the_old_runtime(cases, old_runtime_python, tmp_path):
+    jobs = []
+    for name, (content, rows, _) in cases.items():
+        paths = {key: str(tmp_path / f"{name}-{key}") for key in ("model", "rows", "answers")}
+        paths = {"model": paths["model"], "rows": paths["rows"] + ".npy", "answers": paths["answers"] + ".npy"}
+        Path(paths["model"]).write_bytes(content)
+        np.save(paths["rows"], rows)
+        jobs.append(paths)
+    subprocess.run(
+        [str(old_runtime_python), "-c", SCRIPT, json.dumps(jobs)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    levels = plan_walk(deep).levels
-    assert levels[3] is levels[4]
-    network = build_tree_network(deep, (1,))
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=network.model)
-    runner = interpreter.get_signature_runner("serving_default")
-    for value in (-1.0, 0.01, 0.5, 1.99, 5.0):
-        node = 0
-        while child[node] != node:
-            node = child[node] + int(value > threshold[node])
-        assert runner(features=np.full((1, 1), value, np.float32))["output"].item() == node
-    levels = plan_walk(spec_of(fitted["forest"][1])).levels
-    assert levels[1] is not levels[2]
+    for job, (_, _, answers) in zip(jobs, cases.values(), strict=True):
+        np.testing.assert_allclose(np.load(job["answers"]), answers, rtol=1e-5, atol=1e-5)
 
 
-def test_files_stay_small(fitted):
-    """A level's places and the leaves' values: no more than a tree's own nodes take as one table."""
-    spec = spec_of(fitted["forest"][1])
-    one_table = sum(array.nbytes for array in (spec.feature, spec.child, spec.threshold, spec.values))
-    assert len(fitted["forest"][2].model) < 1.25 * one_table + 8000
+def mixed_mixture(*, tree_gate):
+    """Two estimators and two dense experts, behind a dense gate or a forest."""
+    x, y = rows_and_targets(3)
+    forest = ensemble.RandomForestClassifier(5, max_depth=4, random_state=0).fit(x, y)
+    boosting = ensemble.GradientBoostingClassifier(n_estimators=4, random_state=0).fit(x, y)
+    ready = [estimator_model(boosting, F, num_outputs=3), estimator_model(forest, F, num_outputs=3)]
+
+    def expert(input_dim, output_dim):
+        if ready:
+            return ready.pop()
+        layers = [keras.Input((input_dim,)), keras.layers.Dense(8, activation="relu")]
+        return keras.Sequential([*layers, keras.layers.Dense(output_dim, activation="softmax")])
+
+    def gate(input_dim, num_experts):
+        if tree_gate:
+            job = GateJob(input_shape=(input_dim,), num_experts=num_experts, options={"n_estimators": 5})
+            shares = np.eye(4)[np.digitize(x[:, 0], [-0.7, 0, 0.7])]
+            return RandomForestGate().fit(job, x, shares)
+        return keras.Sequential([keras.Input((input_dim,)), keras.layers.Dense(num_experts, activation="softmax")])
+
+    keras.utils.set_random_seed(0)
+    return create_moe_model(F, 3, 4, expert=expert, gate=gate), x
 
 
-def test_links_are_inside_and_a_closing_softmax_is_known(fitted):
-    assert operators(fitted["boosting"][2])[-1] == "SOFTMAX"
-    assert fitted["boosting"][2].ends_in_softmax
-    assert operators(fitted["boosting two"][2])[-1] == "LOGISTIC"
-    assert not fitted["boosting two"][2].ends_in_softmax
-    assert not fitted["boosting of a few classes"][2].ends_in_softmax
-    assert set(operators(fitted["forest"][2])) == {"GATHER", "GREATER", "CAST", "ADD", "SUM"}
+@pytest.mark.parametrize("scheme", [Scheme.FLOAT32, Scheme.W8A8, Scheme.DYNAMIC_W8])
+@pytest.mark.parametrize("tree_gate", [False, True])
+def test_mixture_with_trees_is_exact_where_they_are_and_routed_as_fused(tmp_path, scheme, tree_gate):
+    model, x = mixed_mixture(tree_gate=tree_gate)
+    spec = extract_mixture(model)
+    assert [isinstance(expert, DenseNetwork) for expert in spec.experts] == [False, False, True, True]
+    path = tmp_path / "mixture.tflite"
+    options = ConversionOptions(scheme=scheme, gate_scheme=Scheme.FLOAT32)
+    convert_spec(spec, path, reference=None, rows=x, options=options)
+    predictor = Predictor(path)
+    parts = {part.id: part.scheme for part in predictor.manifest.parts}
+    assert [parts[f"expert_{index}"] for index in range(4)] == ["float32"] * 2 + [scheme.value] * 2
+    fused = predictor.predict_proba(x[:7])
+    reference = np.asarray(model(x[:7]))
+    np.testing.assert_allclose(fused, reference, atol=1e-5 if scheme is Scheme.FLOAT32 else 0.1)
+    answers = {}
+    interpreter = Interpreter(model_path=str(path))
+    gate = interpreter.get_signature_runner("gate")(x=x[:1])
+    for index in range(4):
+        answers[index] = interpreter.get_signature_runner(f"expert_{index}")(features=gate["features"])["output"]
+    stacked = np.stack([answers[index] for index in range(4)], axis=1)
+    routed = interpreter.get_signature_runner("combine")(routing_weights=gate["routing_weights"], outputs=stacked)
+    whole = interpreter.get_signature_runner("serving_default")(x=x[:1])
+    np.testing.assert_array_equal(routed["prediction"], whole["prediction"])
+    forest = model.get_layer("expert_0")
+    np.testing.assert_allclose(answers[0], np.asarray(forest(x[:1])), atol=1e-6)
 
 
-def run(network, rows):
-    from ai_edge_litert.interpreter import Interpreter
+def test_gaussian_mixture_of_forests_and_dense_experts_quantizes_only_the_dense(tmp_path):
+    from moe_edge.config import Combine, Task
+    from moe_edge.training.kinds.kind import ExpertJob
+    from moe_edge.training.kinds.tree_estimators import RandomForestExpert
+    from moe_edge.training.layers import StackExperts
+    from moe_edge.training.regression_layers import GaussianExperts, GaussianMixture
 
-    interpreter = Interpreter(model_content=network.model)
-    place = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(place, rows.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(place, rows)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-
-
-def test_chosen_columns_become_the_trees_own(fitted):
-    trees = fitted["forest"][1]
-    model = keras.Sequential([keras.Input((9,)), SelectColumns([8, 1, 4, 0, 3, 7]), trees])
-    rows = RNG.normal(size=(50, 9)).astype(np.float32)
-    network = network_of(model)
-    assert operators(network) == operators(fitted["forest"][2])
-    np.testing.assert_allclose(run(network, rows), np.asarray(model(rows)), atol=1e-6)
-
-
-def test_rows_of_any_shape(fitted):
-    model = keras.Sequential([keras.Input((2, 3)), keras.layers.Flatten(), fitted["forest"][1]])
-    rows = RNG.normal(size=(50, 2, 3)).astype(np.float32)
-    np.testing.assert_allclose(run(network_of(model), rows), np.asarray(model(rows)), atol=1e-6)
-
-
-def test_trees_among_other_layers_stay_float_too(fitted):
-    trees = fitted["forest"][1]
-    row = keras.Input((6,))
-    model = keras.Model(row, keras.layers.Dense(3, activation="softmax")(keras.layers.Concatenate()([trees(row), row])))
-    network = network_of(model)
-    assert network.float_only
-    np.testing.assert_allclose(run(network, X[:50]), np.asarray(model(X[:50])), atol=1e-5)
-
-
-def test_a_threshold_just_below_zero_keeps_zero_on_its_right():
-    """A subnormal threshold would be 0 on devices, and a row of zeros would go left."""
-    rows = np.array([[-1.0], [-1e-30], [0.0], [1.0]], dtype=np.float32)
-    estimator = tree.DecisionTreeRegressor(max_depth=1).fit(rows, [0.0, 0.0, 1.0, 1.0])
-    estimator.tree_.threshold[0] = -1e-42
-    model = estimator_model(estimator, 1)
-    np.testing.assert_allclose(run(network_of(model), rows)[:, 0], estimator.predict(rows), atol=1e-6)
-
-
-def test_a_changed_threshold_is_noticed(fitted):
-    """The comparison above can fail."""
-    spec = spec_of(fitted["forest"][1])
-    wrong = replace(spec, threshold=np.nextafter(spec.threshold, np.float32(np.inf)))
-    rows, expected = fitted["forest"][3], np.asarray(fitted["forest"][1](fitted["forest"][3]))
-    got = run(build_tree_network(wrong, (6,)), rows)
-    assert abs(got - expected).max() > 1e-3
+    x, y = rows_and_targets(-2)
+    job = ExpertJob(
+        input_shape=(F,),
+        num_outputs=2,
+        task=Task.REGRESSION,
+        combine=Combine.GAUSSIAN,
+        options={"n_estimators": 5, "max_depth": 4},
+    )
+    keras.utils.set_random_seed(0)
+    forest = RandomForestExpert().fit(job, x, y, np.ones(len(x)))
+    dense = [keras.Sequential([keras.Input((F,)), keras.layers.Dense(4)]) for _ in range(2)]
+    row = keras.Input((F,))
+    weights = keras.layers.Dense(3, activation="softmax")(row)
+    answers = GaussianExperts(2, [0, 0], [1, 1])(StackExperts()([expert(row) for expert in (forest, *dense)]))
+    model = keras.Model(row, GaussianMixture(2)([weights, answers])[0])
+    spec = extract_mixture(model)
+    assert spec.combine is Combine.GAUSSIAN
+    path = tmp_path / "mixture.tflite"
+    options = ConversionOptions(scheme=Scheme.W8A8)
+    convert_spec(spec, path, reference=None, rows=x, options=options)
+    interpreter = Interpreter(model_path=str(path))
+    got = interpreter.get_signature_runner("expert_0")(features=x[:1])["output"]
+    np.testing.assert_allclose(got, np.asarray(forest(x[:1])), atol=1e-5)
+    whole = interpreter.get_signature_runner("serving_default")(x=x[:1])
+    np.testing.assert_allclose(whole["prediction"], np.asarray(model(x[:1])), atol=0.1)

@@ -1,0 +1,1 @@
+"""Strategies: in which order experts and gate learn."""

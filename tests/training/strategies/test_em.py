@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from moe_edge.config import (
+    Combine,
+    ExpertConfig,
+    GateConfig,
+    MixtureConfig,
+    PiecesConfig,
+    Strategy,
+    Task,
+    TrainingConfig,
+)
+from moe_edge.training.archive import load_model, save_model
+from moe_edge.training.data import dataset_from_arrays
+from moe_edge.training.examples import s_curve_dataset
+from moe_edge.training.fit import train_mixture
+from moe_edge.training.outputs import expert_outputs
+from moe_edge.training.score import predict
+from moe_edge.training.split import split_dataset
+
+
+def lines(gate="linear", **options):
+    return MixtureConfig(
+        task=Task.REGRESSION,
+        combine=Combine.GAUSSIAN,
+        expert=ExpertConfig(kind="linear"),
+        gate=GateConfig(num_experts=3, kind=gate, **options),
+    )
+
+
+def errors_on_test_rows(model, dataset, split):
+    """RMSE of one line, of the mixture, of the first expert's choice."""
+    x, y = (values[split.test].astype(np.float64) for values in (dataset.features, dataset.target))
+    known = np.c_[dataset.features[split.train], np.ones(len(split.train))].astype(np.float64)
+    line = np.linalg.lstsq(known, dataset.target[split.train], rcond=None)[0]
+    inside = predict(expert_outputs(model), dataset.features[split.test])
+    first = inside["routing_weights"].argmax(axis=1)
+    hard = inside["expert_outputs"][np.arange(len(first)), first, :1]
+    answers = (np.c_[x, np.ones(len(x))] @ line, predict(model, dataset.features[split.test]), hard)
+    return [float(np.sqrt(np.mean((answer - y) ** 2))) for answer in answers]
+
+
+@pytest.mark.parametrize("strategy", [Strategy.STAGED, Strategy.EM])
+@pytest.mark.parametrize("gate", ["linear", "gaussian"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_three_lines_follow_an_s_curve_dense_and_hard(strategy, gate, seed):
+    dataset = s_curve_dataset(600, seed=seed)
+    split = split_dataset(dataset, seed=seed)
+    result = train_mixture(dataset, split, lines(gate), TrainingConfig(strategy=strategy, seed=seed))
+    line, mixture, hard = errors_on_test_rows(result.model, dataset, split)
+    assert mixture <= line / 5
+    assert hard <= line / 5
+
+
+@pytest.mark.parametrize("gate", ["linear", "gaussian"])
+def test_the_likelihood_does_not_fall(gate):
+    dataset = s_curve_dataset(400, seed=3)
+    training = TrainingConfig(strategy=Strategy.EM)
+    told = []
+    result = train_mixture(
+        dataset, split_dataset(dataset), lines(gate), training, on_epoch=lambda number, _: told.append(number)
+    )
+    values = result.history["log_likelihood"]
+    assert len(values) >= 3
+    # Four parts may each fall by the tolerance, a millionth of a nat a row.
+    assert np.diff(values).min() >= -4.1e-6
+    assert values[-1] > values[0]
+    assert told == list(range(1, len(values) + 1))
+    assert result.best_epoch == int(np.argmax(result.history["val_log_likelihood"])) + 1
+
+
+def test_mixed_kinds_learn_save_and_load(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 3)).astype(np.float32)
+    y = np.where(x[:, 0] > 0, x[:, 1] > 0, x[:, 2] > 0).astype(np.int64)
+    dataset = dataset_from_arrays(x, y, labels=["a", "b"])
+    split = split_dataset(dataset)
+    config = MixtureConfig(
+        experts=(
+            ExpertConfig(hidden=(8,)),
+            ExpertConfig(kind="logistic_regression"),
+            ExpertConfig(kind="random_forest", options={"n_estimators": 10}),
+        ),
+        gate=GateConfig(num_experts=3, kind="decision_tree"),
+    )
+    training = TrainingConfig(strategy=Strategy.EM, em_iterations=4)
+    result = train_mixture(dataset, split, config, training)
+    assert result.test.value > 0.8
+    path = tmp_path / "m.keras"
+    save_model(result.model, path, schema=result.schema, mixture_config=config)
+    np.testing.assert_array_equal(predict(load_model(path).model, x), predict(result.model, x))
+
+
+def test_experts_without_a_likelihood_are_refused():
+    dataset = s_curve_dataset(100)
+    config = MixtureConfig(task=Task.REGRESSION, combine=Combine.MEAN, gate=GateConfig(num_experts=2))
+    with pytest.raises(ValueError, match="needs a likelihood"):
+        train_mixture(dataset, split_dataset(dataset), config, TrainingConfig(strategy=Strategy.EM))
+
+
+def test_joint_training_refuses_fitted_experts_and_names_the_strategies_that_take_them():
+    dataset = s_curve_dataset(100)
+    config = MixtureConfig(
+        task=Task.REGRESSION,
+        combine=Combine.GAUSSIAN,
+        expert=ExpertConfig(kind="decision_tree"),
+        gate=GateConfig(num_experts=2),
+    )
+    with pytest.raises(ValueError, match="staged or em"):
+        train_mixture(dataset, split_dataset(dataset), config, TrainingConfig())
+
+
+def test_joint_training_from_pieces_follows_the_curve_with_one_expert_for_each_row():
+    dataset = s_curve_dataset(600)
+    split = split_dataset(dataset)
+    training = TrainingConfig(pieces=PiecesConfig(), learning_rate=0.02, epochs=60, batch_size=32)
+    result = train_mixture(dataset, split, lines("dense", top_k=1), training)
+    line, mixture, hard = errors_on_test_rows(result.model, dataset, split)
+    assert mixture == pytest.approx(hard)
+    assert hard <= line / 5
