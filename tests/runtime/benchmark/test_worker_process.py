@@ -79,7 +79,7 @@ def test_memory_is_the_kernels(tmp_path):
 def test_memory_of_this_process_grows_with_it():
     before = read_memory_use()
     # Pages of its own: an array might be given memory that earlier tests have freed.
-    with mmap.mmap(-1, 40_000_000) as held:
+    with mmap.mmap(-1, 40_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
         for page in range(0, len(held), mmap.PAGESIZE):
             held[page] = 1
         after = read_memory_use()
