@@ -10,7 +10,8 @@ from moe_edge.runtime.flatbuffer_verifier import FlatbufferError
 from moe_edge.runtime.model_structure import read_structure
 from moe_edge.runtime.operator_rules import check_operator
 from moe_edge_converters.file_writer import pack, read_model
-from moe_edge_converters.graphs.tree_graph import TreeTables, tree_network
+from moe_edge_converters.graphs.tree_graph import tree_network
+from moe_edge_converters.graphs.tree_walk import TreeTables
 
 GATHER, CAST, GREATER, LOGISTIC, PAD = 36, 53, 61, 14, 34
 
@@ -46,11 +47,11 @@ def network():
     """Two trees of depth 2 that look at -x too, and a sigmoid of chosen sums: every operator that trees use."""
     return tree_network(
         TreeTables(
-            feature=np.array([0, 4, 0, 2, 0], np.int32),
-            threshold=np.array([0, 0.5, np.inf, 2, np.inf], np.float32),
-            first_child=np.array([2, 4, 2, 5, 4], np.int32),
+            feature=np.array([0, 4, 0, 2, 0, 0], np.int32),
+            threshold=np.array([0, 0.5, np.inf, 2, np.inf, np.inf], np.float32),
+            first_child=np.array([2, 4, 2, 6, 4, 5], np.int32),
             roots=np.array([0, 1], np.int32),
-            values=np.arange(7, dtype=np.float32).reshape(-1, 1),
+            values=np.arange(8, dtype=np.float32).reshape(-1, 1),
             columns=np.array([0, 0, 0], np.int32),
             scale=np.array([-1, 1, 0], np.float32),
             offset=np.array([-0.5, 0.5, -9], np.float32),
