@@ -6,6 +6,7 @@ Layer: shared. Imports the standard library.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 
@@ -64,7 +65,9 @@ class PiecesConfig:
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"expected 0 <= overlap <= 1, got {self.overlap}")
         if self.by in ("column", "ranges") and self.column is None:
-            raise ValueError(f"expected a column for pieces by {self.by}, got none")
+            raise ValueError(f"expected a column for pieces by {self.by}, got none; name one (--subtask-column)")
+        if not all(math.isfinite(edge) for edge in self.edges):
+            raise ValueError(f"expected edges that are finite numbers, got {list(self.edges)}")
         if (self.by == "ranges") != bool(self.edges) or list(self.edges) != sorted(set(self.edges)):
             raise ValueError(f"expected rising edges for pieces by ranges, and only then, got {list(self.edges)}")
 

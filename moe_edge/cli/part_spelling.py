@@ -13,6 +13,10 @@ import click
 
 SHAPE = "KIND[:UNITS,...][,OPTION=VALUE,...]"
 
+_LAYERED = ("dense", "conv1d", "conv2d", "gru", "lstm", "keras")
+_LAYERED_GATES = ("dense", "hierarchical")
+"""Kinds that may have hidden layers."""
+
 _LIST = re.compile(r"\d+(x\d+)+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -58,6 +62,8 @@ def parse_part(text: str, role: str) -> dict[str, Any]:
             part["count"] = int(value)
         else:
             options[name] = _value(value)
+    if hidden and kind not in (_LAYERED_GATES if role == "gate" else _LAYERED):
+        raise click.BadParameter(f"{kind} has no hidden layers: expected no units, got {hidden[0]} in {text!r}")
     if hidden:
         part["hidden"] = hidden
     if options:

@@ -45,7 +45,10 @@ def edges(text: str) -> tuple[float, ...]:
 
 def names(text: str) -> tuple[str, ...]:
     """Read ``height,weight``, names of columns."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    columns = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not columns:
+        raise click.BadParameter(f"expected names of columns joined by commas, got {text!r}; leave it out for all")
+    return columns
 
 
 def _choice(members: Any) -> click.Choice[str]:
@@ -222,6 +225,11 @@ def _pieces(options: dict[str, Any]) -> Settings:
     )
     if "by" not in pieces and ("column" in pieces or "edges" in pieces):
         pieces["by"] = "ranges" if "edges" in pieces else "column"
+    by = pieces.get("by")
+    if by in ("clusters", "confusion") and "column" in pieces:
+        raise click.UsageError(f"--subtask-column goes with --pieces column or ranges, got --pieces {by}")
+    if by not in (None, "clusters") and "method" in pieces:
+        raise click.UsageError(f"--clustering goes with --pieces clusters, got pieces by {by}")
     return pieces
 
 

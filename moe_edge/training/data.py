@@ -285,13 +285,13 @@ def _fingerprint(features: npt.NDArray[np.float32], target: npt.NDArray[Any] | N
 
 
 def _group_codes(name: str, cells: Cells) -> npt.NDArray[np.int64]:
-    targets.check_known(name, cells)
+    targets.check_known(name, cells, role="group")
     texts = [targets.label_text(cell) for cell in (cells.tolist() if isinstance(cells, np.ndarray) else cells)]
     return np.unique(texts, return_inverse=True)[1].astype(np.int64)
 
 
 def _subtask_cells(name: str, cells: Cells) -> npt.NDArray[Any]:
-    targets.check_known(name, cells)
+    targets.check_known(name, cells, role="column to split by")
     if isinstance(cells, np.ndarray):
         return cells
     try:

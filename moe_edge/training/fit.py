@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from moe_edge.config import MixtureConfig, Strategy, Task, TrainingConfig
+from moe_edge.errors import DataError
 from moe_edge.schema import FeatureSchema
 from moe_edge.training.data import Dataset, describe_ranges
+from moe_edge.training.kinds.registry import expert_kind, gate_kind, with_defaults
 from moe_edge.training.parts import is_fitted
 from moe_edge.training.score import ExpertReport, Score, dead_expert_warnings, report_experts, score_rows
 from moe_edge.training.split import Split
@@ -84,7 +87,7 @@ def train_mixture(
 
     Raises:
         ValueError: If ``config.task`` is not the dataset's, or the strategy can't train a part of this kind.
-        DataError: If the rows don't fall into as many pieces as there are experts.
+        DataError: If the rows don't fall into as many pieces as there are experts, or the training diverges.
     """
     if config.task is not dataset.schema.task:
         raise ValueError(f"expected a mixture for {dataset.schema.task.value}, got one for {config.task.value}")
@@ -95,6 +98,12 @@ def train_mixture(
         Problem(dataset=dataset, split=split, config=config, training=training, on_epoch=on_epoch)
     )
     model = outcome.model
+    # Frozen parts may hold infinity by right: the thresholds of a tree's padding.
+    if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.trainable_weights):
+        raise DataError(
+            "training diverged: expected finite weights, got NaN or infinity; "
+            f"take a smaller learning rate than {training.learning_rate:g}, or look for outliers in the target"
+        )
     compile_plainly(model, config.task, training.learning_rate)
     experts = report_experts(model, config, x, y, split)
     return TrainingResult(
@@ -122,7 +131,12 @@ def compile_plainly(model: keras.Model, task: Task, learning_rate: float) -> Non
 
 
 def _check_kinds(config: MixtureConfig, training: TrainingConfig) -> None:
-    """Refuse parts that backpropagation can't train, before anything is fitted."""
+    """Refuse options that a kind doesn't have, and parts that the strategy can't train, before anything is fitted."""
+    for expert in config.all_experts:
+        with_defaults(expert_kind(expert.kind), expert.options)
+    with_defaults(gate_kind(config.gate.kind), config.gate.options)
+    if config.trunk is not None:
+        with_defaults(expert_kind(config.trunk.kind), config.trunk.options)
     if training.strategy is not Strategy.JOINT:
         return
     fitted = [expert.kind for index, expert in enumerate(config.all_experts) if is_fitted(config, index)]

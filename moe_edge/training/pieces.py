@@ -19,6 +19,8 @@ from moe_edge.training.data import Dataset
 from moe_edge.training.split import Rows
 
 Membership = npt.NDArray[np.float64]
+_MOST_VALUES = 64
+"""A column of more different values than this is no choice of experts."""
 
 
 def split_into_pieces(
@@ -121,9 +123,15 @@ def _column_codes(dataset: Dataset, name: str, rows: Rows, num_pieces: int) -> n
     found, codes = np.unique(_column_cells(dataset, name, rows), return_inverse=True)
     if len(found) != num_pieces:
         shown = ", ".join(str(value) for value in found[:8]) + (", ..." if len(found) > 8 else "")
+        advice = f"try --num-experts {len(found)}"
+        if len(found) > _MOST_VALUES:
+            numbers = found.dtype.kind in "fiu"
+            advice = "give --ranges of it" if numbers else "take a column of fewer values, or --pieces clusters"
+        elif len(found) < 2:
+            advice = "take another column"
         raise DataError(
             f"pieces by column {name!r}: expected as many values as experts, {num_pieces}, got {len(found)} ({shown}); "
-            f"try --num-experts {len(found)}"
+            f"{advice}"
         )
     return np.asarray(codes, np.int64)
 
@@ -133,7 +141,18 @@ def _column_numbers(dataset: Dataset, name: str, rows: Rows) -> npt.NDArray[np.f
     try:
         return cells.astype(np.float64)
     except ValueError as error:
-        raise DataError(f"pieces by ranges of {name!r}: expected numbers, got {error}") from error
+        texts = [str(cell) for cell in cells if not _is_number(cell)]
+        raise DataError(
+            f"pieces by ranges of {name!r}: expected numbers, got {texts[0]!r}; without --ranges its values are the pieces"
+        ) from error
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _by_confusion(

@@ -26,8 +26,8 @@ MIN_CLASS_ROWS = 3
 """One row of each class for training, validation and test."""
 
 
-def check_known(name: str, cells: Cells) -> None:
-    """Refuse a target with gaps.
+def check_known(name: str, cells: Cells, *, role: str = "target") -> None:
+    """Refuse a target, or a column of another role, with gaps.
 
     Raises:
         DataError: With the number of rows without a value.
@@ -38,7 +38,7 @@ def check_known(name: str, cells: Cells) -> None:
         gaps = sum(is_missing(cell) for cell in cells)
     if gaps:
         raise DataError(
-            f"target {name!r}: expected a value in every row, got none in {gaps} of {len(cells)}; remove those rows"
+            f"{role} {name!r}: expected a value in every row, got none in {gaps} of {len(cells)}; remove those rows"
         )
 
 

@@ -31,6 +31,8 @@ class LinearRegressionExpert(FittedExpert):
 
         check_task(self.name, job, Task.REGRESSION)
         alpha = float(with_defaults(self, job.options)["alpha"])
+        if not 0 <= alpha < float("inf"):
+            raise ValueError(f"{self.name}: expected alpha >= 0, got {alpha:g}")
         x, y, weights = weighty_rows(self.name, job, x, y, weights)
         rows = x.astype(np.float64)
         y = np.asarray(y, dtype=np.float64).reshape(len(rows), -1)
@@ -63,6 +65,8 @@ def fit_logistic(
     """Fit a logistic regression to weighted rows; a single class needs no slopes."""
     from sklearn.linear_model import LogisticRegression
 
+    if options["max_iter"] < 1:
+        raise ValueError(f"logistic_regression: expected max_iter >= 1, got {options['max_iter']}")
     present = np.unique(y)
     if len(present) == 1:
         bias = np.full(num_classes, ABSENT_LOGIT)
