@@ -131,7 +131,7 @@ class MixtureDensity:
         # Where no probability lies between components a quantile is any point there: rounding must not cross them.
         order = np.argsort(np.asarray(levels), kind="stable")
         found[:, order] = np.maximum.accumulate(found[:, order], axis=1)
-        return found.astype(np.float32)
+        return np.asarray(found, dtype=np.float32)
 
     def _flat(self, values: npt.NDArray[np.floating]) -> Array:
         """(n, E, K) to (n K, E)."""

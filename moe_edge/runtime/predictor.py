@@ -306,7 +306,9 @@ class Predictor:
         elif self.has_sigma:
             reason = "was written before mixtures gave their experts' means and sigmas; convert the model again"
         else:
-            reason = f"combines by {self.manifest.combine.value}; train a mixture of Gaussians: --combine gaussian"
+            reason = (
+                f"combines by {self.manifest.combine.value}; train Gaussian experts: moe-edge train --combine gaussian"
+            )
         raise DataError(f"expected a file that gives a distribution (Gaussian experts), got one that {reason}")
 
     def explain(self, x: Any) -> Explanation:
