@@ -17,19 +17,18 @@ from moe_edge.task import Task
 
 COLLAPSED = 0.1
 """An expert whose mean weight is below this share of an even one, 1 / E, does next to nothing."""
-_BARELY_CHOOSES = 0.8
-"""Share of the experts that a row spreads over, from which on the gate is hardly choosing."""
 BINS = 20
+BEYOND_NOISE = 2
+"""Standard errors from which a difference counts as more than chance."""
 _MOST_GROUPS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertScores:
-    """Scores against the target.
+    """Scores against the target; accuracy in [0, 1], or RMSE in the target's unit over all outputs.
 
     Attributes:
-        metric: ``accuracy`` in [0, 1]; ``rmse`` in the target's unit; or, for several outputs, whose units may differ,
-            ``scaled_rmse``: each output's error in standard deviations of its target, over all outputs.
+        metric: ``accuracy`` or ``rmse``.
         mixture: The mixture's.
         alone: Each expert's on all rows.
         own_rows: Each expert's on the rows where the gate gives it most; None where there are none.
@@ -37,6 +36,8 @@ class ExpertScores:
         oracle: If for each row the best expert answered.
         gate_picks_best: Share of rows where no expert is better than the one that the gate gives most.
         best_rows: [chosen][best]: rows by the gate's expert and the best one (equally good counts as chosen).
+        better_alone: The best expert, if alone it errs less than the mixture by more than two standard errors of the
+            difference, row by row; None where the difference may be chance.
     """
 
     metric: str
@@ -47,6 +48,7 @@ class ExpertScores:
     oracle: float
     gate_picks_best: float
     best_rows: tuple[tuple[int, ...], ...]
+    better_alone: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +144,6 @@ def diagnose(
     )
 
 
-def score_text(scores: ExpertScores, value: float | None) -> str:
-    """A score for people: percent for an accuracy, else four digits; a dash for none."""
-    if value is None:
-        return "-"
-    return f"{value:.2%}" if scores.metric == "accuracy" else f"{value:.4g}"
-
-
 def _entropy(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Entropy of each row in nats; 0 log 0 is 0."""
     logs = np.log(np.where(weights > 0, weights, 1.0))
@@ -170,53 +165,12 @@ def _by_group(
         first = np.asarray(target, dtype=np.float64).reshape(len(gate), -1)[:, 0]
         cuts = np.quantile(first, [0, 0.25, 0.5, 0.75, 1])
         codes = np.searchsorted(cuts[1:-1], first, side="right")
-        names = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(cuts.tolist())]
+        names = [f"{labels[0]}: {low:.4g} to {high:.4g}" for low, high in pairwise(cuts)]
     present = [code for code in range(len(names)) if (codes == code).any()][:_MOST_GROUPS]
     return (
         tuple(names[code] for code in present),
         tuple(tuple(gate[codes == code].mean(axis=0).tolist()) for code in present),
     )
-
-
-def squared_errors(
-    answers: npt.NDArray[np.floating], target: npt.NDArray[np.generic], task: Task
-) -> npt.NDArray[np.float64]:
-    """How wrong answers are: 0 for the right class and 1 for another; squared distances, over all outputs, else.
-
-    Several outputs, whose units may differ, are each divided by their target's standard deviation.
-
-    Args:
-        answers: (n, E, K): probabilities or numbers.
-        target: Class codes (n,), or numbers (n, K).
-        task: Classification or regression.
-
-    Returns:
-        (n, E).
-    """
-    if task is Task.CLASSIFICATION:
-        # Among experts that are equally right the one surer of the true class is no better: labels count.
-        wrong = answers.argmax(axis=2) != np.asarray(target, dtype=np.int64)[:, None]
-        return np.asarray(wrong, dtype=np.float64)
-    truth = np.asarray(target, dtype=np.float64).reshape(len(answers), -1)
-    spread = truth.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0) if truth.shape[1] > 1 else 1.0
-    distances = (answers.astype(np.float64) - truth[:, None]) / scale
-    return np.asarray((distances**2).mean(axis=2), dtype=np.float64)
-
-
-def best_experts(weights: npt.NDArray[np.floating], errors: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The expert with the smallest error for each row; the gate's choice where it is one of several.
-
-    Args:
-        weights: (n, E), the gate's.
-        errors: (n, E).
-
-    Returns:
-        Indices (n,).
-    """
-    chosen = weights.argmax(axis=1)
-    at_chosen = errors[np.arange(len(errors)), chosen]
-    return np.asarray(np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1)), dtype=np.intp)
 
 
 def _score(
@@ -226,21 +180,28 @@ def _score(
     prediction: npt.NDArray[np.floating],
     answers: npt.NDArray[np.floating],
 ) -> ExpertScores:
-    experts = gate.shape[1]
-    classifies = task is Task.CLASSIFICATION
-    errors = squared_errors(answers, target, task)
-    mixture_errors = squared_errors(prediction[:, None], target, task)[:, 0]
+    total, experts = gate.shape
+    if task is Task.CLASSIFICATION:
+        codes = np.asarray(target, dtype=np.int64)
+        right = (answers.argmax(axis=2) == codes[:, None]).astype(np.float64)
+        # Among experts that are equally right the one surer of the true class is no better: labels count.
+        errors, mixture_errors = 1 - right, (prediction.argmax(axis=1) != codes).astype(np.float64)
+    else:
+        truth = np.asarray(target, dtype=np.float64).reshape(total, -1)
+        errors = ((answers.astype(np.float64) - truth[:, None]) ** 2).mean(axis=2)
+        mixture_errors = ((prediction.astype(np.float64) - truth) ** 2).mean(axis=1)
 
-    def summary(wrong: npt.NDArray[np.float64]) -> float:
-        return 1 - float(wrong.mean()) if classifies else float(np.sqrt(wrong.mean()))
+    def summary(e: npt.NDArray[np.float64]) -> float:
+        return 1 - float(e.mean()) if task is Task.CLASSIFICATION else float(np.sqrt(e.mean()))
 
-    chosen, best = gate.argmax(axis=1), best_experts(gate, errors)
+    chosen = gate.argmax(axis=1)
+    at_chosen = errors[np.arange(total), chosen]
+    best = np.where(at_chosen <= errors.min(axis=1), chosen, errors.argmin(axis=1))
     counts = np.zeros((experts, experts), dtype=np.int64)
     np.add.at(counts, (chosen, best), 1)
-    metric = "accuracy" if classifies else "rmse" if prediction.shape[1] == 1 else "scaled_rmse"
     own = [chosen == index for index in range(experts)]
     return ExpertScores(
-        metric=metric,
+        metric="accuracy" if task is Task.CLASSIFICATION else "rmse",
         mixture=summary(mixture_errors),
         alone=tuple(summary(errors[:, index]) for index in range(experts)),
         own_rows=tuple(summary(errors[rows, index]) if rows.any() else None for index, rows in enumerate(own)),
@@ -248,32 +209,39 @@ def _score(
         oracle=summary(errors.min(axis=1)),
         gate_picks_best=float((best == chosen).mean()),
         best_rows=tuple(tuple(row) for row in counts.tolist()),
+        better_alone=_better_alone(errors, mixture_errors),
     )
+
+
+def _better_alone(errors: npt.NDArray[np.float64], mixture: npt.NDArray[np.float64]) -> int | None:
+    best = int(errors.mean(axis=0).argmin())
+    gain = mixture - errors[:, best]
+    noise = gain.std() / np.sqrt(len(gain))
+    return best if gain.mean() > BEYOND_NOISE * noise else None
 
 
 def _advise(collapsed: tuple[int, ...], experts: int, per_row: float, scores: ExpertScores | None) -> tuple[str, ...]:
     advice = []
     if collapsed:
-        names, left = ", ".join(f"expert_{index}" for index in collapsed), experts - len(collapsed)
-        fewer = f"with --num-experts {left}" if left > 1 else "one dense network"
+        names = ", ".join(f"expert_{index}" for index in collapsed)
         advice.append(
-            f"{names} collapsed: less than {COLLAPSED / experts:.1%} of the gate's weight, a tenth of an even share. "
-            "Train again with a larger --load-balancing-coef, start from clusters (--pieces clusters), or take "
-            f"{fewer}, which costs fewer bytes."
+            f"{names} collapsed: the gate gives less than {COLLAPSED / experts:.1%} of the weight. Train again with "
+            f"a stronger load-balancing loss, or with {experts - len(collapsed)} experts, which costs fewer bytes."
+            if experts - len(collapsed) > 1
+            else f"{names} collapsed: one expert does all the work. Train again with a stronger load-balancing loss, "
+            "start from clusters, or use one dense network, which costs fewer bytes."
         )
-    if per_row > _BARELY_CHOOSES * experts:
+    if per_row > 0.8 * experts:
         advice.append(
             f"The gate hardly chooses: a row spreads over {per_row:.1f} of {experts} experts, so routing saves little. "
-            "Train again with --entropy-coef 0.05, which sharpens it."
+            "Row entropy in training sharpens it."
         )
     if scores is not None:
-        better = max(scores.alone) if scores.metric == "accuracy" else min(scores.alone)
-        beaten = better > scores.mixture if scores.metric == "accuracy" else better < scores.mixture
-        if beaten:
-            best = scores.alone.index(better)
+        best = scores.better_alone
+        if best is not None:
             advice.append(
                 f"expert_{best} alone is better than the mixture on these rows ({scores.metric} "
-                f"{score_text(scores, better)} against {score_text(scores, scores.mixture)}): "
-                "one dense network of its size may do."
+                f"{scores.alone[best]:.4g} against {scores.mixture:.4g}, beyond chance): one dense network of its size "
+                "may do."
             )
     return tuple(advice)

@@ -26,7 +26,6 @@ SHARED = (
     "manifest",
     "routing",
     "diagnosis",
-    "file_diagnosis",
     "parity",
     "strict",
     "atomic",

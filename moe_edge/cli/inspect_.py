@@ -1,10 +1,11 @@
-"""``moe-edge inspect``: show what is inside a .tflite file.
+"""``moe-edge inspect``: show what is inside a .tflite or .keras file.
 
 Layer: command line.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
-from moe_edge.cli.diagnosis_view import diagnose_table, record_diagnosis, show_diagnosis
 from moe_edge.errors import require
 from moe_edge.strict import to_dict
 
@@ -23,43 +23,40 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("model", type=EXISTING_FILE)
-@click.option("--data", type=EXISTING_FILE, help="A table: also show how the mixture divides its rows, and how well.")
-@click.option("--report", "page", type=OUTPUT_FILE, help="With --data: write the diagnosis as one .html page.")
+@click.option("--data", type=EXISTING_FILE, help="A table: also show how the mixture routes its rows.")
+@click.option("--report", "report_path", type=OUTPUT_FILE, help="With --data: write pictures and scores to this .html.")
 @output_options
-def command(model: Path, *, data: Path | None, page: Path | None, as_json: bool, quiet: bool) -> None:
-    """Show what is inside MODEL, a .tflite file of moe-edge or of any other tool.
+def command(model: Path, *, data: Path | None, report_path: Path | None, as_json: bool, quiet: bool) -> None:
+    """Show what is inside MODEL, a .tflite file of moe-edge or of any other tool, or a .keras of moe-edge train.
 
     Signatures (what a host can run), operators and versions, the bytes and dtypes of each part, and, in a file of
-    moe-edge, the manifest: task, labels, experts, scheme, calibration.
-
-    With --data, a table with the model's columns, also the mixture at work: use of each expert, over all and by class,
-    how sharply the gate chooses, and, where the table has the target column, which expert is best where and each
-    expert's own score. --report draws it.
+    moe-edge, the manifest: task, labels, experts, scheme, calibration. With --data, how the mixture divides the rows:
+    use, sharpness, collapsed experts and, where the table has the target column, who is best where. Through a .keras
+    the same, by Keras; it also knows the splits of a decision-tree gate.
     """
-    if page is not None:
-        if data is None:
-            raise click.UsageError("--report draws what rows reveal: give --data TABLE as well")
-        if page.suffix.lower() not in (".html", ".htm"):
-            raise click.UsageError(f"--report: expected a file that ends in .html, got {page}")
-        check_writable(page)
-        require("matplotlib", extra="desktop", purpose="inspect --report")
+    if report_path is not None and data is None:
+        raise click.UsageError("--report shows how rows are divided; give the rows: --data TABLE")
+    if report_path is not None:
+        check_writable(report_path)
+    report = Reporter(as_json=as_json, quiet=quiet)
+    if model.suffix == ".keras":
+        _inspect_keras(report, model, data, report_path)
+        return
     require("ai_edge_litert", extra="desktop", purpose="inspect")
+    from moe_edge.cli.inspect_data import diagnose_rows, open_tflite, show_diagnosis, show_routing
     from moe_edge_converters.inspection import inspect_file
 
     inspection = inspect_file(model)
-    report = Reporter(as_json=as_json, quiet=quiet)
-    found = None if data is None else diagnose_table(model, inspection.manifest, data)
-    if page is not None and found is not None and data is not None:
-        from moe_edge.pictures.diagnosis_report import write_diagnosis_report
-
-        write_diagnosis_report(found, page, model=model.name, data=data.name)
+    routing = diagnosis = None
+    if data is not None:
+        with open_tflite(model) as subject:
+            routing, diagnosis = diagnose_rows(subject, data, report_path)
     report.document(
         {
             "path": str(model),
             **to_dict(inspection),
-            "routing": None if found is None else to_dict(found.routing),
-            "diagnosis": None if found is None else record_diagnosis(found),
-            "report": None if page is None else str(page),
+            "routing": to_dict(routing),
+            "diagnosis": to_dict(diagnosis),
         }
     )
     report.say(f"{model}: {inspection.num_bytes:,} bytes, {inspection.description or 'no description'}")
@@ -68,12 +65,61 @@ def command(model: Path, *, data: Path | None, page: Path | None, as_json: bool,
     else:
         _show_manifest(report, inspection.manifest)
     _show_structure(report, inspection)
-    if found is not None:
-        show_diagnosis(report, found)
-    if page is not None:
-        report.say(f"Wrote {page}")
+    if routing is not None:
+        show_routing(report, routing)
+    if diagnosis is not None:
+        show_diagnosis(report, diagnosis)
+    if report_path is not None:
+        report.say(f"Wrote {report_path}")
     if inspection.manifest is not None:
-        report.next_command(f"moe-edge predict {model} {data or 'DATA.csv'} --explain")
+        report.next_command(f"moe-edge predict {model} DATA.csv --explain")
+
+
+def _inspect_keras(report: Reporter, model: Path, data: Path | None, report_path: Path | None) -> None:
+    """What a .keras of moe-edge train says of itself, and how it divides the rows."""
+    require("tensorflow", extra="desktop", purpose="inspect a .keras")
+    from moe_edge.cli.inspect_data import diagnose_rows, keras_subject, show_diagnosis, show_routing
+    from moe_edge.training.keras_setup import load_keras
+
+    load_keras()
+    from moe_edge.training.archive import load_model
+
+    loaded = load_model(model)
+    subject = keras_subject(loaded, model)
+    routing, diagnosis = (None, None) if data is None else diagnose_rows(subject, data, report_path)
+    report.document(
+        {
+            "path": str(model),
+            "parameters": int(loaded.model.count_params()),
+            "record": loaded.record,
+            "routing": to_dict(routing),
+            "diagnosis": to_dict(diagnosis),
+        }
+    )
+    report.say(f"{model}: a Keras model of {loaded.model.count_params():,} parameters")
+    schema, config = subject.schema, loaded.config
+    rows: list[tuple[str, object]] = [
+        ("task", schema.task.value),
+        ("columns", _few([column.name for column in schema.columns])),
+        ("target", schema.target),
+        ("labels", _few(list(schema.labels))),
+    ]
+    if config is not None:
+        kinds = Counter(expert.kind for expert in config.all_experts)
+        rows[1:1] = [
+            ("combine", config.combine.value),
+            ("experts", ", ".join(f"{count} {kind}" for kind, count in kinds.items())),
+            ("gate", config.gate.kind),
+        ]
+    report.table("Model", ("field", "value"), rows)
+    if subject.gate_tree is not None:
+        report.say("Gates:\n" + subject.gate_tree.describe(None if diagnosis is None else diagnosis.usage))
+    if routing is not None and diagnosis is not None:
+        show_routing(report, routing)
+        show_diagnosis(report, diagnosis)
+    if report_path is not None:
+        report.say(f"Wrote {report_path}")
+    report.next_command(f"moe-edge convert {model} {data or 'DATA.csv'} -o {model.with_suffix('.tflite')}")
 
 
 def _shape(tensor: TensorView) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -18,6 +19,9 @@ from moe_edge.atomic import atomic_path
 # Okabe and Ito (2008), "Color universal design": told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+# Paul Tol's indigo, sand, dark green and pale grey: of his palettes the furthest from those six and each other, as
+# normal, protanope and deuteranope readers see them (CIELAB difference above 14; the six among themselves: 18).
+EXPERT_PALETTE = (*PALETTE, "#332288", "#DDCC77", "#225522", "#BBBBBB")
 INK, FAINT, PAPER = "#222222", "#9a9a9a", "#ffffff"
 
 DPI = 150
@@ -58,6 +62,20 @@ def plain_text(text: str, limit: int = 24) -> str:
     line = " ".join(str(text).split())
     line = line if len(line) <= limit else line[: limit - 1] + "…"
     return line.replace("$", r"\$")
+
+
+def expert_colour(index: int) -> str:
+    """An expert's colour in every picture; after ten they return, told apart by numbers and dashes."""
+    return EXPERT_PALETTE[index % len(EXPERT_PALETTE)]
+
+
+def readable_on(colour: str) -> str:
+    """Ink or white, whichever has more contrast on a colour (WCAG's relative luminance)."""
+    red, green, blue = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return PAPER if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.0668 else INK
 
 
 def hide_frame(axes: Axes, sides: Sequence[str] = ("top", "right")) -> None:

@@ -1,6 +1,6 @@
-"""A diagnosis on one page: use, sharpness, who is best where, the input space, the tree of gates, advice.
+"""The page of ``moe-edge inspect --data --report``: how a mixture divides its work.
 
-Layer: desktop (pictures). Imports matplotlib, NumPy and the shared modules.
+Layer: desktop (pictures).
 """
 
 from __future__ import annotations
@@ -8,176 +8,172 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from moe_edge.diagnosis import Diagnosis, score_text
-from moe_edge.file_diagnosis import FileDiagnosis
-from moe_edge.pictures.diagnosis import draw_best_experts, draw_experts, draw_routing, group_means
-from moe_edge.pictures.gate_tree import draw_gate_tree
-from moe_edge.pictures.heatmaps import draw_usage
+import numpy as np
+import numpy.typing as npt
+
+from moe_edge.diagnosis import Diagnosis, ExpertScores
+from moe_edge.diagnosis_subject import Floats, Subject
+from moe_edge.pictures.diagnosis import draw_line_partition, draw_matrix, draw_plane_partition, draw_usage
+from moe_edge.pictures.gate_trees import draw_gate_tree, draw_splits
 from moe_edge.pictures.page import Section, write_page
-from moe_edge.pictures.partition import draw_partition
+from moe_edge.schema import ColumnKind
 from moe_edge.task import Task
 
+_LINE, _PLANE = 400, 120
 
-def write_diagnosis_report(found: FileDiagnosis, path: Path, *, model: str, data: str) -> Path:
-    """Write the page, pictures inside.
+
+def write_diagnosis_report(
+    path: Path,
+    diagnosis: Diagnosis,
+    subject: Subject,
+    rows: Floats,
+    target: npt.NDArray[np.generic] | None,
+) -> Path:
+    """Draw the pictures and write one page that needs no other file.
 
     Args:
-        found: The diagnosis.
         path: The ``.html`` to write.
-        model: The file's name.
-        data: The table's name.
+        diagnosis: What was found.
+        subject: The mixture; draws the partition of one or two numeric inputs, and its gate where that is a tree.
+        rows: (n, columns), what was diagnosed.
+        target: Codes (n,) or numbers (n, K), or None.
 
     Raises:
         MoeEdgeError: If ``path`` can't be written.
     """
-    with tempfile.TemporaryDirectory(prefix="moe-edge-") as folder:
+    experts = [f"expert_{index}" for index in range(len(diagnosis.usage))]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         sections = [
-            _summary(found),
-            _experts(found, Path(folder)),
-            *_groups(found, Path(folder)),
-            _routing(found.diagnosis, Path(folder)),
-            *_best(found.diagnosis, Path(folder)),
-            *_partition(found, Path(folder)),
-            *_tree(found, Path(folder)),
             Section(
-                title="Again",
-                paragraphs=("This page was written by:",),
-                commands=(f"moe-edge inspect {model} --data {data} --report {path.name}",),
-            ),
+                title="How the work is divided",
+                paragraphs=(
+                    f"{diagnosis.effective_experts:.2f} of {len(experts)} experts are in use over all rows; one row "
+                    f"needs {diagnosis.effective_per_row:.2f} (exp of the weights' entropy, on average).",
+                    *(diagnosis.advice or ("Nothing to advise: every expert works.",)),
+                ),
+                header=("expert", "mean weight", "strongest for rows"),
+                rows=[
+                    (expert, f"{usage:.1%}", f"{count:,}")
+                    for expert, usage, count in zip(experts, diagnosis.usage, diagnosis.strongest_rows, strict=True)
+                ],
+                picture=draw_usage(diagnosis, folder / "usage.png"),
+                caption="Mean gate weight of each expert; rows by entropy of their weights; rows by margin.",
+            )
         ]
-        lead = (
-            f"How the mixture of {len(found.diagnosis.usage)} experts in {model} divides its work on the "
-            f"{found.diagnosis.num_rows:,} rows of {data}: which experts are used, how sharply the gate chooses, and "
-            "whether it chooses well. The rows are taken as given: on rows that training saw, scores flatter."
+        if diagnosis.groups:
+            what = subject.schema.target
+            kind = "class" if subject.schema.task is Task.CLASSIFICATION else "range"
+            picture = draw_matrix(
+                diagnosis.usage_by_group,
+                diagnosis.groups,
+                folder / "groups.png",
+                title=f"Which experts speak for which {kind}",
+                row_title=what,
+                column_title="expert",
+                unit="mean gate weight",
+            )
+            sections.append(
+                Section(title=f"Experts by {what}", picture=picture, caption=f"Mean gate weight by {what}.")
+            )
+        sections.append(_scores(diagnosis, experts, folder))
+        partition = _partition(subject, rows, target, folder / "partition.png")
+        if partition is not None:
+            text = "Regions and lines show where each expert is the gate's first choice."
+            sections.append(Section(title="The input space", picture=partition, caption=text))
+        sections += _gate(subject, diagnosis, rows, folder)
+        lead = f"How {subject.name} divides {diagnosis.num_rows:,} rows among its {len(experts)} experts."
+        if diagnosis.scores is not None:
+            scores = diagnosis.scores
+            lead += f" It predicts {subject.schema.target} with {scores.metric} {_show(scores, scores.mixture)}."
+        return write_page(path, title=f"Inside {subject.name}", lead=lead, sections=sections)
+
+
+def _gate(subject: Subject, diagnosis: Diagnosis, rows: Floats, folder: Path) -> list[Section]:
+    """The gate, where it is a tree."""
+    if subject.gate_tree is not None:
+        text = "An expert's weight is the product of the weights along its path from the root."
+        picture = draw_gate_tree(subject.gate_tree, diagnosis.usage, folder / "tree.png")
+        return [Section(title="The tree of gates", picture=picture, caption=text)]
+    root = None if subject.gate_splits is None else subject.gate_splits(rows)
+    if root is not None:
+        text = (
+            f"{root.depth} questions at most, in the table's own units; a leaf names the expert that it gives most, "
+            "and how much."
         )
-        return write_page(path, title=f"Diagnosis of {model}", lead=lead, sections=sections)
+        picture = draw_splits(root, folder / "splits.png")
+        return [Section(title="What the gate asks", picture=picture, caption=text)]
+    return [Section(title="The gate", paragraphs=(subject.gate_note,))] if subject.gate_note else []
 
 
-def _summary(found: FileDiagnosis) -> Section:
-    diagnosis, manifest = found.diagnosis, found.manifest
-    total = len(diagnosis.usage)
-    rows = [
-        ("task", manifest.task.value),
-        ("target", manifest.schema.target),
-        ("scheme", manifest.scheme),
-        ("experts in use over all rows", f"{diagnosis.effective_experts:.2f} of {total}"),
-        ("experts that a row needs", f"{diagnosis.effective_per_row:.2f} of {total}"),
-        (f"experts that hold {found.routing.mass:.0%} of the weight", f"{found.routing.experts_per_row:.2f}"),
-        ("close calls, which rounding may flip", f"{found.routing.close_rows:,} rows"),
+def _scores(diagnosis: Diagnosis, experts: list[str], folder: Path) -> Section:
+    scores = diagnosis.scores
+    title = "Each expert against the mixture"
+    if scores is None:
+        return Section(title=title, paragraphs=(f"No scores: {diagnosis.scores_missing}.",))
+    lines = [
+        (expert, _show(scores, alone), _show(scores, own), _show(scores, there))
+        for expert, alone, own, there in zip(experts, scores.alone, scores.own_rows, scores.mixture_there, strict=True)
     ]
-    if diagnosis.scores is not None:
-        scores = diagnosis.scores
-        rows += [
-            (f"{scores.metric} of the mixture", score_text(scores, scores.mixture)),
-            (f"{scores.metric} if the best expert always answered", score_text(scores, scores.oracle)),
-            ("rows where the gate's choice is the best expert", f"{scores.gate_picks_best:.1%}"),
-        ]
-    advice = diagnosis.advice or ("Nothing stands out: every expert is used, and the gate chooses.",)
-    return Section(title="In short", paragraphs=advice, header=("of the mixture", ""), rows=rows)
-
-
-def _experts(found: FileDiagnosis, folder: Path) -> Section:
-    diagnosis, scores = found.diagnosis, found.diagnosis.scores
-    header = ["expert", "mean weight", "strongest for rows"]
-    if scores is not None:
-        header += [f"{scores.metric} alone", "on its own rows", "mixture there"]
-    rows = []
-    for index, share in enumerate(diagnosis.usage):
-        cells = [f"expert_{index}", f"{share:.1%}", f"{diagnosis.strongest_rows[index]:,}"]
-        if scores is not None:
-            values = (scores.alone[index], scores.own_rows[index], scores.mixture_there[index])
-            cells += [score_text(scores, value) for value in values]
-        rows.append(cells)
-    paragraphs = ["The mean gate weight is how much an expert counts over all rows."]
-    if scores is not None:
-        paragraphs.append(
-            "An expert's own rows are those where the gate gives it most. A specialist is good there and poor "
-            "elsewhere; the gap to the mixture there is what the other experts add."
-        )
-    elif diagnosis.scores_missing:
-        paragraphs.append(f"No scores: {diagnosis.scores_missing}.")
-    picture = draw_experts(diagnosis, folder / "experts.png", unit=found.manifest.schema.target)
-    return Section(
-        title="Experts",
-        paragraphs=paragraphs,
-        picture=picture,
-        caption="Mean gate weight of each expert" + (", and scores." if scores is not None else "."),
-        header=header,
-        rows=rows,
+    lines.append(("mixture", _show(scores, scores.mixture), "", ""))
+    lines.append(("best expert of each row", _show(scores, scores.oracle), "", ""))
+    picture = draw_matrix(
+        scores.best_rows,
+        experts,
+        folder / "best.png",
+        title="The gate's choice against the best expert",
+        row_title="chosen by the gate",
+        column_title="best expert",
+        unit="rows",
+        counted=True,
     )
-
-
-def _groups(found: FileDiagnosis, folder: Path) -> list[Section]:
-    diagnosis = found.diagnosis
-    if not diagnosis.groups:
-        return []
-    classifies = found.manifest.task is Task.CLASSIFICATION
-    kind = "class" if classifies else "quarter of the target"
-    target = found.manifest.schema.target if classifies else found.manifest.schema.labels[0]
-    picture = draw_usage(
-        group_means(diagnosis),
-        diagnosis.groups,
-        folder / "groups.png",
-        row_title=target,
-        title=f"Mean gate weight of each expert by {kind}",
-    )
-    text = f"Nobody told the experts what to learn. The map shows each one's mean gate weight for each {kind}."
-    return [
-        Section(title="What each expert took", paragraphs=(text,), picture=picture, caption=f"Gate weight by {kind}.")
-    ]
-
-
-def _routing(diagnosis: Diagnosis, folder: Path) -> Section:
     return Section(
-        title="How sharply the gate chooses",
+        title=title,
         paragraphs=(
-            "Entropy 0 means that one expert answers alone, 1 that all count alike. The smaller it is, the fewer "
-            "experts a routed run needs for the same answers. Rows with a small margin between the two strongest "
-            "experts are close calls.",
+            f"For {scores.gate_picks_best:.1%} of the rows no expert is better than the one that the gate prefers.",
         ),
-        picture=draw_routing(diagnosis, folder / "routing.png"),
-        caption="Rows by entropy of the gate and by margin.",
+        header=("", f"{scores.metric}, all rows", "on its own rows", "the mixture there"),
+        rows=lines,
+        picture=picture,
+        caption="Rows by the expert that the gate prefers and the one that was best; the diagonal is right.",
     )
 
 
-def _best(diagnosis: Diagnosis, folder: Path) -> list[Section]:
-    if diagnosis.scores is None:
-        return []
-    text = (
-        "Each line holds the rows that the gate gives mostly to one expert; the columns say which expert would have "
-        "answered best. What lies off the diagonal a better gate could win."
+def _show(scores: ExpertScores, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if scores.metric == "accuracy" else f"{value:.5g}"
+
+
+def _partition(subject: Subject, rows: Floats, target: npt.NDArray[np.generic] | None, path: Path) -> Path | None:
+    """The picture of one or two numeric inputs; None for others."""
+    schema = subject.schema
+    columns = schema.columns
+    if len(columns) > 2 or rows.ndim != 2 or any(column.kind is ColumnKind.CATEGORICAL for column in columns):
+        return None
+    if np.isnan(rows).all(axis=0).any():
+        return None
+    low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
+    if not (low < high).all():
+        return None
+    if len(columns) == 2:
+        first, second = (np.linspace(low[i], high[i], _PLANE, dtype=np.float32) for i in range(2))
+        grid = np.stack([axis.ravel() for axis in np.meshgrid(first, second)], axis=1)
+        weights = subject.answer(grid).routing_weights.reshape(_PLANE, _PLANE, -1)
+        return draw_plane_partition(first, second, weights, path, names=(schema.names[0], schema.names[1]), rows=rows)
+    x = np.linspace(low[0], high[0], _LINE, dtype=np.float32)
+    answered = subject.answer(x[:, None])
+    if schema.task is Task.CLASSIFICATION:
+        return draw_line_partition(x, answered.routing_weights, path, names=(schema.names[0], schema.target))
+    known = None
+    if target is not None:
+        known = (rows[:, 0], np.asarray(target, dtype=np.float64).reshape(len(rows), -1)[:, 0])
+    return draw_line_partition(
+        x,
+        answered.routing_weights,
+        path,
+        names=(schema.names[0], schema.labels[0]),
+        prediction=answered.prediction[:, 0],
+        answers=None if answered.expert_answers is None else answered.expert_answers[:, :, 0],
+        rows=known,
     )
-    if diagnosis.scores.metric == "accuracy":
-        text += " Where several experts are right, the gate's choice counts as best."
-    picture = draw_best_experts(diagnosis.scores, diagnosis.usage, folder / "best.png")
-    return [Section(title="Does the gate choose well?", paragraphs=(text,), picture=picture, caption="Rows counted.")]
-
-
-def _partition(found: FileDiagnosis, folder: Path) -> list[Section]:
-    if found.partition is None:
-        return []
-    names = " and ".join(found.partition.columns)
-    return [
-        Section(
-            title="How the input is divided",
-            paragraphs=(f"The model sees {names} only, so its whole input space can be drawn.",),
-            picture=draw_partition(found, folder / "partition.png"),
-            caption=f"The mixture over {names}.",
-        )
-    ]
-
-
-def _tree(found: FileDiagnosis, folder: Path) -> list[Section]:
-    if found.tree is None:
-        return []
-    return [
-        Section(
-            title="The hierarchy of gates",
-            paragraphs=(
-                "An expert's weight is the product of the branch probabilities on its path. A routed run may follow "
-                "the likeliest branches only.",
-            ),
-            picture=draw_gate_tree(found.tree, found.diagnosis.usage, folder / "tree.png"),
-            caption="Gates, experts, and the share of weight on each branch.",
-        )
-    ]

@@ -37,6 +37,8 @@ class Section:
     commands: Sequence[str] = ()
 
 
+_PAGE_PIXELS = 0.64
+"""Pixels of the page for one of a picture: 96 to the inch for pictures of 150."""
 _STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -49,9 +51,6 @@ th:first-child, td:first-child { text-align: left; }
 pre { background: #f4f4f4; padding: .8rem 1rem; overflow-x: auto; }
 .scroll { overflow-x: auto; }
 """
-
-_SHOWN_SIZE = 0.7
-"""Pixels of the page for one of a picture's, which have 150 an inch: letters of all pictures look about alike."""
 
 
 def write_page(path: Path, *, title: str, lead: str, sections: Sequence[Section]) -> Path:
@@ -90,12 +89,12 @@ def _section(section: Section) -> str:
         )
     if section.picture is not None:
         png = section.picture.read_bytes()
+        # All at one scale, so that print has one size on the page, and is sharp on fine screens.
+        width = round(int.from_bytes(png[16:20], "big") * _PAGE_PIXELS)
         content = base64.b64encode(png).decode("ascii")
-        # Bytes 16 to 20 of a PNG are its width.
-        width = round(int.from_bytes(png[16:20], "big") * _SHOWN_SIZE)
         caption = escape(section.caption, quote=True)
         parts.append(
-            f'<figure><img src="data:image/png;base64,{content}" width="{width}" alt="{caption}">\n'
+            f'<figure><img src="data:image/png;base64,{content}" alt="{caption}" width="{width}">\n'
             f"<figcaption>{caption}</figcaption></figure>"
         )
     if section.commands:

@@ -70,6 +70,7 @@ class Predictor:
         num_experts: E.
         num_features: Values of one row.
         has_sigma: Whether ``predict_raw`` gives ``sigma``.
+        has_gate_density: Whether ``predict_raw`` gives ``gate_log_density``.
         has_density: Whether ``predict_quantiles`` and ``predict_distribution`` can answer.
         backend: Name of the runtime: ``litert``, ``tflite-runtime`` or ``tensorflow``.
         mode: What runs: ``dense`` or ``routed``.
@@ -173,6 +174,11 @@ class Predictor:
     def has_density(self) -> bool:
         """Whether the model gives a whole distribution: each expert's means and sigmas."""
         return {"expert_means", "expert_sigmas"} <= self._file.signatures[SIGNATURE].outputs.keys()
+
+    @property
+    def has_gate_density(self) -> bool:
+        """Whether the gate says how usual a row is (Gaussian gates)."""
+        return "gate_log_density" in self._file.signatures[SIGNATURE].outputs
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
         """Answer rows: one of the labels each, or numbers.
@@ -300,7 +306,9 @@ class Predictor:
         elif self.has_sigma:
             reason = "was written before mixtures gave their experts' means and sigmas; convert the model again"
         else:
-            reason = f"combines by {self.manifest.combine.value}; train a mixture of Gaussians: --combine gaussian"
+            reason = (
+                f"combines by {self.manifest.combine.value}; train Gaussian experts: moe-edge train --combine gaussian"
+            )
         raise DataError(f"expected a file that gives a distribution (Gaussian experts), got one that {reason}")
 
     def explain(self, x: Any) -> Explanation:

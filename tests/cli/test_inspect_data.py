@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from moe_edge import Predictor
 from moe_edge.cli.main import main
 from moe_edge.config import Combine, Task
-from moe_edge.hierarchy import GateTree
+from moe_edge.errors import DataError
 from moe_edge_converters.conversion import convert_spec
 from moe_edge_converters.given_rows import probe_rows
-from moe_edge_converters.graphs.gaussian_gate_graph import gaussian_gate_graph
-from moe_edge_converters.graphs.hierarchical_gate_graph import hierarchical_gate_graph
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec, dense_stack
@@ -56,18 +54,9 @@ def line(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
-    """Four quadrants, two classes, an expert each: the model and its table."""
-    folder = tmp_path_factory.mktemp("plane")
-    x = np.random.default_rng(1).uniform(-1, 1, (300, 2))
-    table = folder / "plane.csv"
-    lines = [f"{a:.6f},{b:.6f},{int(a * b < 0)}" for a, b in x]
-    table.write_text("\n".join(["x0,x1,y", *lines]))
-    return write(folder / "plane.tflite", plane_spec()), table
-
-
-def plane_spec():
+    """Four quadrants, two classes, an expert each."""
     corners = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
-    return MixtureSpec(
+    spec = MixtureSpec(
         task=Task.CLASSIFICATION,
         combine=Combine.PROBABILITIES,
         input_shape=(2,),
@@ -77,25 +66,12 @@ def plane_spec():
         ),
         num_outputs=2,
     )
-
-
-@pytest.fixture(scope="module")
-def foreign_file(tmp_path_factory):
-    from moe_edge_converters.file_writer import pack
-    from moe_edge_converters.graphs.graph import GraphBuilder, new_model
-
-    builder = GraphBuilder(new_model("another tool's"), "main")
-    factor = builder.constant("factor", np.full((1, 4), 2, np.float32))
-    builder.output("y", builder.binary("MUL", builder.input("x", (4,)), factor, name="product"))
-    path = tmp_path_factory.mktemp("foreign") / "foreign.tflite"
-    path.write_bytes(pack(builder.model))
-    return path
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("plane")
+    x = np.random.default_rng(1).uniform(-1, 1, (300, 2))
+    table = folder / "plane.csv"
+    lines = [f"{a:.6f},{b:.6f},{int(a * b < 0)}" for a, b in x]
+    table.write_text("\n".join(["x0,x1,y", *lines]))
+    return write(folder / "plane.tflite", spec), table
 
 
 def test_json_holds_the_diagnosis(line):
@@ -109,112 +85,107 @@ def test_json_holds_the_diagnosis(line):
     assert scores["gate_picks_best"] > 0.9
 
 
-def test_people_read_scores_and_advice(line, plane):
+def test_people_read_scores_and_advice(plane):
     model, table = plane
     result = run(model, "--data", table)
     assert result.exit_code == 0, result.output
     for text in (
-        "Routing of 300 rows",
-        "Effective number of experts",
-        "Mean gate weight by y",
-        "accuracy on 300 rows",
-        "where the gate prefers it",
-        "The gate's choice is the best expert for",
-        f"Next: moe-edge predict {model} {table} --explain",
+        "Effective experts",
+        "Each expert alone against the mixture (accuracy",
+        "better than the gate's choice",
     ):
         assert text in result.output, text
-    result = run(line[0], "--data", line[2])
-    assert "Advice: expert_2 collapsed" in result.output and "rmse on 300 rows" in result.output
 
 
-def test_a_fused_only_mixture_density_still_knows_its_experts_means(line):
-    model, whole, table = line
-    routed, fused = (json.loads(run(file, "--data", table, "--json").stdout)["diagnosis"] for file in (model, whole))
-    assert fused["scores"] == routed["scores"]
-
-
-def test_a_fused_only_classification_says_why_experts_have_no_scores(plane, tmp_path):
-    _, table = plane
-    whole = write(tmp_path / "fused.tflite", plane_spec(), routed=False)
+def test_a_fused_only_file_says_why_experts_have_no_scores(line, tmp_path):
+    _, whole, table = line
     page = tmp_path / "report.html"
     result = run(whole, "--data", table, "--report", page)
     assert result.exit_code == 0, result.output
-    assert "No scores: experts' own answers can't be had" in result.output and "--fused-only" in page.read_text()
+    assert "the experts can't run alone" in result.output and "--fused-only" in page.read_text()
 
 
 def test_a_table_without_target_has_no_scores(line, tmp_path):
     table = tmp_path / "x.csv"
     table.write_text("x0\n1\n-1\n0.5\n")
-    page = tmp_path / "report.html"
-    result = run(line[0], "--data", table, "--report", page, "--json")
-    found = json.loads(result.stdout)
-    assert found["diagnosis"]["scores"] is None and "no target" in found["diagnosis"]["scores_missing"]
-    assert found["report"] == str(page) and page.read_text().count("data:image/png;base64,") == 3
+    found = json.loads(run(line[0], "--data", table, "--json").stdout)["diagnosis"]
+    assert found["scores"] is None and "no target" in found["scores_missing"]
 
 
 def test_the_page_is_one_file_with_the_input_space(line, plane, tmp_path):
-    for model, table in ((line[0], line[2]), plane):
+    for model, table, pictures in ((line[0], line[2], 4), (*plane, 4)):
         page = tmp_path / f"{model.stem}.html"
         result = run(model, "--data", table, "--report", page)
-        assert result.exit_code == 0 and f"Wrote {page}" in result.output, result.output
+        assert result.exit_code == 0, result.output
         text = page.read_text()
-        assert text.count("data:image/png;base64,") == 5 and "How the input is divided" in text
-        assert 'src="http' not in text and f"moe-edge inspect {model.name} --data {table.name}" in text
+        assert text.count("data:image/png;base64,") == pictures and "The input space" in text
+        assert 'src="http' not in text
 
 
-def test_wider_tables_have_no_partition(mixture_file, tmp_path):
-    table, page = tmp_path / "rows.npy", tmp_path / "wide.html"
-    np.save(table, np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32))
-    result = run(mixture_file("plain"), "--data", table, "--report", page)
+def test_report_needs_rows(line, tmp_path):
+    assert run(line[0], "--report", tmp_path / "page.html").exit_code == 2
+
+
+def test_experts_alone_are_the_lines_that_they_were_made_as(line):
+    x = np.linspace(-3, 3, 300, dtype=np.float32)[:, None]
+    with Predictor(line[0], mass=1) as routed, Predictor(line[0], mode="dense") as dense:
+        answers = routed.predict_experts(x)[:, :, 0]
+        np.testing.assert_allclose(answers, x * [-1, 1, 0.1] - 1, atol=1e-5)
+        np.testing.assert_allclose(answers, dense.predict_raw(x)["expert_means"][:, :, 0], atol=1e-5)
+        with pytest.raises(DataError, match="mode routed"):
+            dense.predict_experts(x)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The table of |x| and what ``train`` and ``convert`` make of it: a hierarchical and a decision-tree gate."""
+    folder = tmp_path_factory.mktemp("trained")
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3, 3, 300)
+    lines = [f"{value:.6f},{abs(value) - 1 + 0.1 * rng.normal():.6f}" for value in x]
+    table = folder / "line.csv"
+    table.write_text("\n".join(["x0,y", *lines]))
+    common = (str(table), "--target", "y", "--expert", "linear", "--num-experts", "4", "--strategy", "em", "--quiet")
+    for name, gate in (("hierarchy", "hierarchical"), ("tree", "decision_tree:max_depth=3")):
+        model = str(folder / f"{name}.keras")
+        result = CliRunner().invoke(main, ["train", *common, "--gate", gate, "--em-iterations", "5", "-o", model])
+        assert result.exit_code == 0, result.output
+        made = [model, str(table), "-o", str(folder / f"{name}.tflite"), "--scheme", "float32", "--quiet"]
+        result = CliRunner().invoke(main, ["convert", *made])
+        assert result.exit_code == 0, result.output
+    return folder, table
+
+
+@pytest.mark.parametrize("name", ["hierarchy", "tree"])
+def test_a_keras_model_is_diagnosed_like_its_file(trained, name, tmp_path):
+    folder, table = trained
+    found, pages = [], []
+    for suffix in ("keras", "tflite"):
+        page = tmp_path / f"{suffix}.html"
+        result = run(folder / f"{name}.{suffix}", "--data", table, "--json", "--report", page)
+        assert result.exit_code == 0, result.output
+        found.append(json.loads(result.stdout)["diagnosis"])
+        pages.append(page.read_text())
+    assert found[0]["scores"]["alone"] == pytest.approx(found[1]["scores"]["alone"], rel=1e-4)
+    assert found[0]["usage"] == pytest.approx(found[1]["usage"], abs=1e-5)
+    if name == "hierarchy":
+        assert all("The tree of gates" in page for page in pages)
+    else:
+        assert "What the gate asks" in pages[0] and "inspect MODEL.keras" in pages[1]
+
+
+def test_people_read_what_a_keras_model_is(trained):
+    folder, table = trained
+    result = run(folder / "hierarchy.keras", "--data", table)
     assert result.exit_code == 0, result.output
-    assert "How the input is divided" not in page.read_text()
+    for text in ("4 linear", "hierarchical", "└─ gate_2", "Effective experts", "Next: moe-edge convert"):
+        assert text in result.output, text
+    assert "Effective" not in run(folder / "hierarchy.keras").output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["--report", "page.html"], 2, "give --data TABLE"),
-        (["--data", "TABLE", "--report", "page.png"], 2, "ends in .html"),
-        (["--data", "TABLE", "--report", "nowhere/page.html"], 1, "nowhere"),
-        (["--data", "EMPTY"], 1, "expected rows"),
-        (["--data", "OTHER"], 1, "x0"),
-    ],
-)
-def test_what_cannot_be_shown_is_refused_in_one_line(line, here, arguments, code, message):
-    (here / "empty.csv").write_text("x0,y\n")
-    (here / "other.csv").write_text("a,b\n1,2\n")
-    names = {"TABLE": line[2], "EMPTY": "empty.csv", "OTHER": "other.csv"}
-    result = run(line[0], *(names.get(argument, argument) for argument in arguments))
-    assert result.exit_code == code and message in result.output, result.output
-    assert "Traceback" not in result.output
+def test_a_keras_model_without_columns_is_refused(tmp_path):
+    from moe_edge.training import create_moe_model
 
-
-def test_a_foreign_file_has_no_columns_to_read(foreign_file, line):
-    result = run(foreign_file, "--data", line[2])
-    assert result.exit_code == 1 and "written by moe-edge" in result.output
-
-
-def test_a_hierarchy_of_gates_is_shown_as_a_tree(plane, tmp_path):
-    _, table = plane
-    # The root looks at x0; each gate below it at x1.
-    kernels = np.array([[[5, -5], [0, 0]], [[0, 0], [5, -5]], [[0, 0], [5, -5]]], dtype=np.float32)
-    tree = GateTree.from_nested([[0, 1], [2, 3]])
-    gate = hierarchical_gate_graph((2,), tree, [(kernels, np.zeros((3, 2), np.float32))])
-    model = write(tmp_path / "tree.tflite", replace(plane_spec(), gate=gate))
-    page = tmp_path / "tree.html"
-    document = json.loads(run(model, "--data", table, "--report", page, "--json").stdout)
-    assert document["diagnosis"]["gate_tree"] == [[0, 1], [2, 3]]
-    assert document["diagnosis"]["scores"]["mixture"] > 0.95
-    text = page.read_text()
-    assert "The hierarchy of gates" in text and text.count("data:image/png;base64,") == 6
-    shown = run(model, "--data", table).output
-    assert "├─ gate_1" in shown and "└─ expert_3" in shown
-
-
-def test_a_gaussian_gates_file_is_diagnosed_too(plane, tmp_path):
-    _, table = plane
-    corners = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]) / 2
-    gate = gaussian_gate_graph((2,), peak=np.zeros(4), mean=corners, whitening=np.full((4, 2), 3.0))
-    model = write(tmp_path / "gaussian.tflite", replace(plane_spec(), gate=gate))
-    found = json.loads(run(model, "--data", table, "--json").stdout)["diagnosis"]
-    assert found["effective_experts"] > 3.5 and found["scores"]["gate_picks_best"] > 0.9
+    create_moe_model(4, 3, 2).save(tmp_path / "plain.keras")
+    result = run(tmp_path / "plain.keras")
+    assert result.exit_code == 1 and "convert it, and inspect the .tflite" in result.output
