@@ -99,7 +99,7 @@ PICTURES = (
         columns=4,
         jobs=_experts(
             ("dense", f"--expert dense:12 {_FEW}"),
-            ("linear", f"--expert linear {_FEW}"),
+            ("linear", f"--expert linear {_FEW} --pieces clusters"),
             ("keras", f"--expert keras:build=demos.gallery.own_expert:residual {_FEW}"),
             ("logistic_regression", f"--expert logistic_regression {_TREES}"),
             ("decision_tree", f"--expert decision_tree:max_depth=5 {_TREES}"),
@@ -112,7 +112,7 @@ PICTURES = (
         name="experts_line",
         title="Experts for numbers",
         text="Thick lines: each expert where it is the favourite; black: the mixture; strip: the gate's weights. "
-        "The last one mixes kinds.",
+        "The last one mixes kinds. The fine steps are int8 (`w8a8`, the default) in straight lines; trees stay exact.",
         style="line",
         columns=3,
         jobs=(
@@ -125,7 +125,7 @@ PICTURES = (
             Job(
                 name="mixed kinds",
                 table=CURVE,
-                options="--expert linear_regression,count=2 --expert hist_gradient_boosting:max_iter=15 "
+                options="--expert linear_regression:count=2 --expert hist_gradient_boosting:max_iter=15 "
                 "--strategy em --gate linear",
             ),
         ),
@@ -133,7 +133,8 @@ PICTURES = (
     Picture(
         name="experts_windows",
         title="Experts for windows of a signal",
-        text="One held-out window of each class; its colour is the expert that the gate prefers, beside it the answer.",
+        text="One held-out window of each class; its colour is the expert that the gate prefers, beside it the answer. Recurrent "
+        "experts are unrolled, 24 steps here, which is what their bytes go into.",
         style="windows",
         columns=3,
         jobs=tuple(
@@ -182,13 +183,14 @@ PICTURES = (
         name="pieces",
         title="Ways to split the problem",
         text="What each expert was given to start from shows in what the gate then gives it. `overlap` also gives each "
-        "expert rows from beyond its border, and the borders turn paler.",
+        "expert rows from beyond its border, and the borders turn paler. `confusion` groups classes that a dense network takes for each other; an expert then "
+        "knows its own classes alone, and on arms that wind around each other no straight gate can tell the groups apart.",
         style="regions",
-        columns=3,
+        columns=6,
         jobs=(
-            Job(name="clusters kmeans", table=PLANE, options=f"{_PIECES} --pieces clusters"),
+            Job(name="kmeans", table=PLANE, options=f"{_PIECES} --pieces clusters"),
             Job(
-                name="clusters gaussian_mixture",
+                name="gaussian_mixture",
                 table=PLANE,
                 options=f"{_PIECES} --pieces clusters --clustering gaussian_mixture",
             ),

@@ -13,11 +13,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import SubFigure
 
 from moe_edge import Predictor
-from moe_edge.pictures.canvas import FAINT, INK, PALETTE, hide_frame, new_figure, save_figure
+from moe_edge.pictures.canvas import FAINT, INK, PALETTE, VERMILION, hide_frame, new_figure, save_figure
 
 _GRID = 110
-_SIZES = {"classes": 2.6, "regions": 2.5, "line": 2.9, "windows": 2.9, "images": 2.1}
+_SIZES = {"classes": 2.6, "regions": 2.5, "line": 2.9, "windows": 2.9, "images": 1.5}
 """Height of a panel, inches."""
+_WIDTHS = {"classes": 2.6, "regions": 2.2}
+"""Width of a panel with equal axes, inches."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,14 +44,14 @@ class Made:
 def draw_picture(picture: Picture, made: list[Made], path: Path) -> Path:
     """Draw one picture to a PNG of few bytes."""
     rows = -(-len(made) // picture.columns)
-    width = 10.5 if picture.columns > 1 else 7.5
+    width = 7.5 if picture.columns == 1 else min(10.5, _WIDTHS.get(picture.style, 3.5) * picture.columns)
     figure = new_figure(width, rows * _SIZES[picture.style] + 0.15)
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
     panels = np.ravel(figure.subfigures(rows, picture.columns))
     for panel, each in zip(panels, made, strict=False):
         with Predictor(each.path, mode="auto" if "--top-k" in each.job.options else "dense") as predictor:
             _DRAW[picture.style](panel, each, predictor)
-    return save_figure(figure, path, colours=64)
+    return save_figure(figure, path, colours=64, dpi=96)
 
 
 def _name(axes: Axes, made: Made) -> None:
@@ -179,7 +181,10 @@ def _draw_images(panel: SubFigure, made: Made, predictor: Predictor) -> None:
         axes.imshow(made.x[row].reshape(8, 8), cmap="gray_r")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(f"{predictor.labels[chances.argmax()]}", fontsize=10, color=INK)
+        answer, truth = int(chances.argmax()), int(made.y[row])
+        wrong = answer != truth
+        text = f"{predictor.labels[answer]} (is {predictor.labels[truth]})" if wrong else predictor.labels[answer]
+        axes.set_title(text, fontsize=9, color=VERMILION if wrong else INK)
         axes.set_xlabel(f"expert_{weights.argmax()}\n{weights.max():.0%}", fontsize=7.5)
         for spine in axes.spines.values():
             spine.set_edgecolor(PALETTE[int(weights.argmax())])
