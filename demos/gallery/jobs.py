@@ -93,8 +93,9 @@ PICTURES = (
     Picture(
         name="experts_plane",
         title="Experts for columns",
-        text="Colours are the classes that the file answers, white lines where the gate changes its favourite expert, "
-        "dots held-out rows. Neural kinds learn with the gate (`joint`), the others on clusters (`staged`).",
+        text="Colours are the classes that the file answers, white lines where the gate changes its favourite "
+        "expert, dots held-out rows in their true class. Neural kinds learn with the gate (`joint`), the "
+        "others on clusters (`staged`).",
         style="classes",
         columns=4,
         jobs=_experts(
@@ -112,7 +113,8 @@ PICTURES = (
         name="experts_line",
         title="Experts for numbers",
         text="Thick lines: each expert where it is the favourite; black: the mixture; strip: the gate's weights. "
-        "The last one mixes kinds. The fine steps are int8 (`w8a8`, the default) in straight lines; trees stay exact.",
+        "The last one mixes kinds. The fine steps are int8 (`w8a8`, the default) in straight lines; trees "
+        "stay float.",
         style="line",
         columns=3,
         jobs=(
@@ -133,8 +135,8 @@ PICTURES = (
     Picture(
         name="experts_windows",
         title="Experts for windows of a signal",
-        text="One held-out window of each class; its colour is the expert that the gate prefers, beside it the answer. Recurrent "
-        "experts are unrolled, 24 steps here, which is what their bytes go into.",
+        text="One held-out window of each class; its colour is the expert that the gate prefers, beside it the "
+        "answer. Recurrent experts are unrolled, 24 steps here, which is what their bytes go into.",
         style="windows",
         columns=3,
         jobs=tuple(
@@ -182,9 +184,10 @@ PICTURES = (
     Picture(
         name="pieces",
         title="Ways to split the problem",
-        text="What each expert was given to start from shows in what the gate then gives it. `overlap` also gives each "
-        "expert rows from beyond its border, and the borders turn paler. `confusion` groups classes that a dense network takes for each other; an expert then "
-        "knows its own classes alone, and on arms that wind around each other no straight gate can tell the groups apart.",
+        text="What each expert was given to start from shows in what the gate then gives it. `overlap` also gives "
+        "each expert rows from beyond its border, and the borders turn paler. `confusion` groups classes that "
+        "a dense network takes for each other: an expert then knows its own classes alone, and no straight "
+        "gate tells groups of arms apart that wind around each other.",
         style="regions",
         columns=6,
         jobs=(
@@ -221,8 +224,8 @@ PICTURES = (
     Picture(
         name="density",
         title="Mixture density: quantiles",
-        text="`predict_quantiles` of the same file: the band holds 90 % of what to expect, and widens with the noise. "
-        "Kept in float32.",
+        text="`predict_quantiles` of the same file: the band holds about 90 % of what to expect. It widens with "
+        "the noise, and at the borders, where two experts are possible. Kept in float32.",
         style="line",
         columns=1,
         jobs=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from jobs import Picture
@@ -34,8 +35,10 @@ def write_page(path: Path, shown: list[tuple[Picture, list[Made]]]) -> Path:
     parts = [_START]
     for picture, made in shown:
         names = ", ".join(each.job.name for each in made)
-        parts.append(f"## {picture.title}\n\n{picture.text}\n\n![{names}](pictures/gallery_{picture.name}.png)\n")
+        text, image = textwrap.fill(picture.text, 120), f"pictures/gallery_{picture.name}.png"
+        parts.append(f"## {picture.title}\n\n{text}\n\n![{names}]({image})\n")
         parts.append("```")
+        parts.append(f"python demos/gallery/run.py --only {picture.name}    # all of the picture; or panel by panel:")
         for each in made:
             parts.append(f"# {each.job.name}: {each.score}, {each.path.stat().st_size:,} bytes")
             parts.extend(each.job.commands)
