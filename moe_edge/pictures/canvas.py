@@ -34,19 +34,20 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path, *, colours: int | None = None) -> Path:
+def save_figure(figure: Figure, path: Path, *, colours: int | None = None, dpi: int = DPI) -> Path:
     """Write a figure as PNG, whole or not at all.
 
     Args:
         figure: What to write.
         path: Where to.
         colours: Keep only so many colours, 2 to 256: a third of the bytes, for pictures that a repository keeps.
+        dpi: Dots an inch.
 
     Raises:
         MoeEdgeError: If ``path`` can't be written.
     """
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", dpi=dpi)
         if colours is not None:
             with Image.open(temporary) as image:
                 small = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
