@@ -1,4 +1,6 @@
 # make demo   the whole job on handwritten digits, with pictures in demo-output/
+# make s-curve  three straight lines and a gate against one line: a picture, and a check that exits 1
+# make gallery  docs/GALLERY.md and its pictures anew: every kind, minutes
 # make test   formatting, lint, types, import rules and all tests, as CI runs them
 # Nothing needs to be done first: each target makes .venv when it is missing or out of date.
 
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench wheel clean
+.PHONY: help demo s-curve gallery test lint bench wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -32,6 +34,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/moe-edge demo
+
+s-curve: $(STAMP)
+	$(BIN)/python demos/s_curve/run.py
+
+gallery: $(STAMP)
+	$(BIN)/python demos/gallery/run.py --page docs/GALLERY.md
 
 test: lint
 	$(BIN)/pytest

@@ -18,6 +18,8 @@ from moe_edge.task import Task
 COLLAPSED = 0.1
 """An expert whose mean weight is below this share of an even one, 1 / E, does next to nothing."""
 BINS = 20
+BEYOND_NOISE = 2
+"""Standard errors from which a difference counts as more than chance."""
 _MOST_GROUPS = 60
 
 
@@ -34,6 +36,8 @@ class ExpertScores:
         oracle: If for each row the best expert answered.
         gate_picks_best: Share of rows where no expert is better than the one that the gate gives most.
         best_rows: [chosen][best]: rows by the gate's expert and the best one (equally good counts as chosen).
+        better_alone: The best expert, if alone it errs less than the mixture by more than two standard errors of the
+            difference, row by row; None where the difference may be chance.
     """
 
     metric: str
@@ -44,6 +48,7 @@ class ExpertScores:
     oracle: float
     gate_picks_best: float
     best_rows: tuple[tuple[int, ...], ...]
+    better_alone: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +209,15 @@ def _score(
         oracle=summary(errors.min(axis=1)),
         gate_picks_best=float((best == chosen).mean()),
         best_rows=tuple(tuple(row) for row in counts.tolist()),
+        better_alone=_better_alone(errors, mixture_errors),
     )
+
+
+def _better_alone(errors: npt.NDArray[np.float64], mixture: npt.NDArray[np.float64]) -> int | None:
+    best = int(errors.mean(axis=0).argmin())
+    gain = mixture - errors[:, best]
+    noise = gain.std() / np.sqrt(len(gain))
+    return best if gain.mean() > BEYOND_NOISE * noise else None
 
 
 def _advise(collapsed: tuple[int, ...], experts: int, per_row: float, scores: ExpertScores | None) -> tuple[str, ...]:
@@ -224,12 +237,11 @@ def _advise(collapsed: tuple[int, ...], experts: int, per_row: float, scores: Ex
             "Row entropy in training sharpens it."
         )
     if scores is not None:
-        better = max(scores.alone) if scores.metric == "accuracy" else min(scores.alone)
-        beaten = better > scores.mixture if scores.metric == "accuracy" else better < scores.mixture
-        if beaten:
-            best = scores.alone.index(better)
+        best = scores.better_alone
+        if best is not None:
             advice.append(
-                f"expert_{best} alone is better than the mixture on these rows ({scores.metric} {better:.4g} against "
-                f"{scores.mixture:.4g}): one dense network of its size may do."
+                f"expert_{best} alone is better than the mixture on these rows ({scores.metric} "
+                f"{scores.alone[best]:.4g} against {scores.mixture:.4g}, beyond chance): one dense network of its size "
+                "may do."
             )
     return tuple(advice)

@@ -20,6 +20,8 @@ Array = npt.NDArray[np.float64]
 
 Z_95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
+COVERAGES = (50, 90)
+"""Percent of a predicted distribution inside the central intervals whose coverage is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,10 @@ class MetricPair:
     """One metric of both models on the same rows.
 
     Attributes:
-        name: ``accuracy`` (share, in [0, 1]), ``rmse`` (the target's unit) or ``r2``.
-        output: The output that it is for (regression), empty for accuracy.
+        name: ``accuracy`` (share, in [0, 1]), ``rmse`` (the target's unit), ``r2``; of Gaussian mixtures ``nll``, the
+            mean negative log-likelihood of all outputs together (nats, in the targets' units), ``coverage_50`` and
+            ``coverage_90``, the share of targets inside the predicted central interval.
+        output: The output that it is for (regression), empty for accuracy and nll.
         keras: The trained model's.
         tflite: The shipped file's.
     """
@@ -76,7 +80,7 @@ class ParityReport:
     Attributes:
         task: Classification or regression.
         num_rows: Rows compared.
-        metrics: Accuracy, or RMSE and R² for each output.
+        metrics: Accuracy, or RMSE and R² for each output, then likelihood and coverage of Gaussian mixtures.
         correct_rows_lost: Rows answered rightly by Keras less those by the file; None for a regression.
         agreeing_rows: Rows on which both give the same label; None for a regression.
         agreement: ``agreeing_rows / num_rows``; None for a regression.
@@ -117,10 +121,14 @@ class Answers:
     Attributes:
         prediction: Shape (rows, K): one probability a class, or one number an output.
         routing_weights: Shape (rows, num_experts), each row sums to 1.
+        log_density: Of a Gaussian mixture, shape (rows,): logarithm of the density at the true outputs.
+        probability_below: Of a Gaussian mixture, shape (rows, K): its cumulative distribution at the true outputs.
     """
 
     prediction: npt.ArrayLike
     routing_weights: npt.ArrayLike
+    log_density: npt.ArrayLike | None = None
+    probability_below: npt.ArrayLike | None = None
 
 
 def compare_answers(
@@ -192,7 +200,7 @@ def compare_answers(
     else:
         metrics = tuple(
             metric for k, output in enumerate(labels) for metric in _regression_metrics(predictions, truth, k, output)
-        )
+        ) + _density_metrics(keras, tflite, labels)
         answers = [[_outputs_text(row) for row in prediction] for prediction in predictions]
         true_texts = [_outputs_text(row) for row in truth]
 
@@ -251,6 +259,28 @@ def _regression_metrics(predictions: list[Array], truth: Array, k: int, output: 
     )
 
 
+def _density_metrics(keras: Answers, tflite: Answers, labels: tuple[str, ...]) -> tuple[MetricPair, ...]:
+    """Likelihood and coverage; none where a side gives no distribution (int8 edges)."""
+    if keras.log_density is None or tflite.log_density is None:
+        return ()
+    likelihoods = [_mean(-np.asarray(side.log_density, dtype=np.float64)) for side in (keras, tflite)]
+    metrics = [MetricPair(name="nll", output="", keras=likelihoods[0], tflite=likelihoods[1])]
+    below = _pair(keras.probability_below, tflite.probability_below, "probability_below", columns=len(labels))
+    for k, output in enumerate(labels):
+        for percent in COVERAGES:
+            # A target lies in the central interval where its own probability does; NaN lies nowhere.
+            inside = [int((np.abs(side[:, k] - 0.5) <= percent / 200).sum()) for side in below]
+            shares = [wilson(count, len(below[0])) for count in inside]
+            metrics.append(MetricPair(name=f"coverage_{percent}", output=output, keras=shares[0], tflite=shares[1]))
+    return tuple(metrics)
+
+
+def _mean(values: Array) -> Score:
+    """A mean with its normal 95 % interval."""
+    mean, half = float(values.mean()), Z_95 * float(values.std()) / math.sqrt(len(values))
+    return Score(value=mean, low=mean - half, high=mean + half)
+
+
 def _rmse_and_r2(prediction: Array, truth: Array) -> tuple[Score, Score]:
     """RMSE and R² with normal 95 % intervals.
 
@@ -276,7 +306,9 @@ def _sqrt(value: float) -> float:
     return math.sqrt(value) if math.isfinite(value) else math.nan
 
 
-def _pair(keras: npt.ArrayLike, tflite: npt.ArrayLike, name: str, *, columns: int | None = None) -> list[Array]:
+def _pair(
+    keras: npt.ArrayLike | None, tflite: npt.ArrayLike | None, name: str, *, columns: int | None = None
+) -> list[Array]:
     pair = [np.array(side, dtype=np.float64) for side in (keras, tflite)]
     if pair[0].shape != pair[1].shape or pair[0].ndim != 2 or (columns is not None and pair[0].shape[1] != columns):
         raise DataError(

@@ -45,6 +45,23 @@ def old_runtime_python() -> Path:
     return python
 
 
+@pytest.fixture(scope="session")
+def rows_at_thresholds():
+    """Rows that try every branch of a ``TreeEnsemble``: at each threshold, and one float32 above and below it."""
+
+    def make(layer, num_features: int, rng: np.random.Generator, limit: int = 1000) -> np.ndarray:
+        feature, threshold = np.asarray(layer.feature), np.asarray(layer.threshold)
+        inner = rng.permutation(np.flatnonzero(np.isfinite(threshold)))[: limit // 3]
+        rows = rng.normal(size=(3, len(inner), num_features)).astype(np.float32)
+        # A column after the last is one of -x.
+        at = np.where(feature[inner] < num_features, threshold[inner], -threshold[inner])
+        for place, value in enumerate((at, *(np.nextafter(at, np.float32(end)) for end in (-np.inf, np.inf)))):
+            rows[place, np.arange(len(inner)), feature[inner] % num_features] = value
+        return rows.reshape(-1, num_features)
+
+    return make
+
+
 def _stack(rng: np.random.Generator, sizes: list[int], last: str):
     from moe_edge_converters.spec import dense_stack
 

@@ -66,3 +66,21 @@ def test_no_target_no_scores_and_the_reason():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="expected routing weights"):
         diagnose(np.ones(shape), task=Task.REGRESSION, labels=("y",))
+
+
+@pytest.mark.parametrize(("rows", "advised"), [(20, False), (20_000, True)])
+def test_one_expert_is_advised_only_beyond_chance(rows, advised):
+    """Expert 0 errs a hundredth less than the mixture: chance among few rows, certain among many."""
+    rng = np.random.default_rng(3)
+    target = rng.normal(size=(rows, 1))
+    answers = np.stack([target + rng.normal(size=(rows, 1)), target + 9], axis=1)
+    found = diagnose(
+        rng.dirichlet([0.1, 0.1], rows),
+        task=Task.REGRESSION,
+        labels=("y",),
+        target=target,
+        prediction=target + 1.05 * rng.normal(size=(rows, 1)),
+        expert_answers=answers,
+    )
+    assert found.scores is not None and (found.scores.better_alone == 0) == advised
+    assert any("beyond chance" in advice for advice in found.advice) == advised

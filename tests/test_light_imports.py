@@ -25,6 +25,7 @@ SHARED = (
     "schema",
     "manifest",
     "routing",
+    "diagnosis",
     "parity",
     "strict",
     "atomic",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from moe_edge.config import Task
 from moe_edge.errors import DataError
@@ -250,3 +251,39 @@ def test_one_percent_of_a_hundred_rows_is_one_row():
 def test_thresholds_that_exist_are_valid(wrong):
     with pytest.raises(ValueError, match="expected"):
         ParityThresholds(**wrong)
+
+
+def gaussian(rows=4000, *, sigma=1.0, seed=0):
+    """Answers of one Gaussian whose sigma is right when it is 1, and the targets."""
+    targets = np.random.default_rng(seed).normal(size=rows) * [[3.0], [1.0]]
+    z = targets.T / (np.array([3.0, 1.0]) * sigma)
+    return Answers(
+        prediction=np.zeros((rows, 2)),
+        routing_weights=np.ones((rows, 1)),
+        log_density=norm.logpdf(z).sum(axis=1) - np.log(3 * sigma * sigma),
+        probability_below=norm.cdf(z),
+    ), targets.T
+
+
+def test_likelihood_and_coverage_tell_right_sigmas_from_narrow_ones():
+    right, targets = gaussian()
+    narrow, _ = gaussian(sigma=0.5)
+    report = compare_answers(right, narrow, targets, task=Task.REGRESSION, labels=("a", "b"))
+    found = {(metric.name, metric.output): metric for metric in report.metrics}
+    entropy = 2 * 0.5 * math.log(2 * math.pi * math.e) + math.log(3)
+    assert found["nll", ""].keras.low < entropy < found["nll", ""].keras.high
+    assert found["nll", ""].tflite.low > found["nll", ""].keras.high
+    for output in ("a", "b"):
+        for percent in (50, 90):
+            metric = found[f"coverage_{percent}", output]
+            assert metric.keras.low < percent / 100 < metric.keras.high
+            half = norm.ppf(0.5 + percent / 200) * 0.5
+            assert metric.tflite.value == pytest.approx(2 * norm.cdf(half) - 1, abs=0.025)
+
+
+def test_a_side_without_distribution_leaves_likelihood_out():
+    whole, targets = gaussian(50)
+    bare = replace(whole, log_density=None, probability_below=None)
+    for pair in ((whole, bare), (bare, whole)):
+        names = {m.name for m in compare_answers(*pair, targets, task=Task.REGRESSION, labels=("a", "b")).metrics}
+        assert names == {"rmse", "r2"}

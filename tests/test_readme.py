@@ -1,11 +1,14 @@
 """The README keeps its word: its Python runs, its commands exist, its links lead somewhere."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from moe_edge.cli.main import COMMANDS
 
@@ -22,6 +25,22 @@ def test_the_python_tour_runs_as_pasted(tmp_path):
     assert result.returncode == 0, result.stderr
     assert re.search(r"\d \(\d+\.\d%\); expert_\d \d+%", result.stdout)
     assert (tmp_path / "my.tflite").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_other_experts_and_gates_work_as_pasted(tmp_path):
+    (block,) = re.findall(r"<!-- tests/test_readme.py runs this block -->\n```\n(.*?)```", TEXT, flags=re.DOTALL)
+    (tmp_path / "demo-output").mkdir()
+    digits = load_digits()
+    header = ",".join([*(f"pixel_{index}" for index in range(64)), "digit"])
+    table = np.column_stack([digits.data, digits.target])[:600]
+    np.savetxt(tmp_path / "demo-output" / "digits.csv", table, "%d", ",", header=header, comments="")
+    for line in block.splitlines():
+        command = [sys.executable, "-c", "from moe_edge.cli.main import main; main()", *shlex.split(line)[1:]]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+    assert "What the gate asks" in (tmp_path / "kinds.html").read_text()
+    assert (tmp_path / "kinds.tflite").stat().st_size > 10_000
 
 
 def test_every_command_is_in_the_readme_and_no_other():

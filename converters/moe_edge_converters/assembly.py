@@ -25,6 +25,7 @@ from moe_edge_converters.schemes.calibration import Coverage
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
 from moe_edge_converters.spec import MixtureSpec, is_float_only
+from moe_edge_converters.targets.target import Target
 
 GATHER_FROM = 6
 """Experts for each chosen one from which GATHER is faster than computing all.
@@ -82,7 +83,7 @@ def assemble(
         ConversionError: If rows are missing, the quantizer refuses, or it didn't do what was asked.
     """
     notify = progress or (lambda steps, note: None)
-    _refuse_rounding(spec, options)
+    options = without_rounding(spec, options)
     if rows is None and options.needs_calibration:
         scheme = next(scheme for scheme in options.used if scheme.needs_calibration)
         raise ConversionError(
@@ -174,6 +175,25 @@ def _refuse_rounding(spec: MixtureSpec, options: ConversionOptions) -> None:
                 f"expected --expert-scheme {index}=float32, got {scheme.value}: expert_{index} is made of decision "
                 "trees, whose thresholds 8 bits would move; drop the option, it stays float32 in every scheme"
             )
+
+
+def without_rounding(spec: MixtureSpec, options: ConversionOptions) -> ConversionOptions:
+    """The options of a mixture whose experts all stay float32: that is its scheme, and needs no calibration.
+
+    Raises:
+        ConversionError: If a part that stays float32 was asked by name for another scheme, or the target's experts
+            compute in int8.
+    """
+    _refuse_rounding(spec, options)
+    kept = [index for index, expert in enumerate(spec.experts) if is_float_only(expert)]
+    if kept and options.target is Target.INT8_ACCELERATOR:
+        raise ConversionError(
+            f"an int8 accelerator computes int8 weights with int8 activations, but expert_{kept[0]} is made of "
+            "decision trees, which stay float32; choose another target, or a neural kind of expert"
+        )
+    if len(kept) < spec.num_experts:
+        return options
+    return replace(options, scheme=Scheme.FLOAT32, expert_schemes={})
 
 
 def expert_schemes(spec: MixtureSpec, options: ConversionOptions) -> list[Scheme]:

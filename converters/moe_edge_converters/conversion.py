@@ -20,7 +20,7 @@ from moe_edge.errors import ConversionError
 from moe_edge.manifest import Manifest
 from moe_edge.schema import FeatureSchema
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
-from moe_edge_converters.assembly import assemble, writes_routed
+from moe_edge_converters.assembly import assemble, without_rounding, writes_routed
 from moe_edge_converters.gate_density import record_density
 from moe_edge_converters.given_rows import CHECK_ROWS, check_rows, ladder_data, probe_rows
 from moe_edge_converters.graphs.int8_edges import check_int8_io, feature_rows, features_only
@@ -226,7 +226,7 @@ def convert_spec(
         progress: Called with (1, name of the next stage).
     """
     notify = progress or (lambda steps, note: None)
-    options = fit_options(options)
+    options = without_rounding(spec, fit_options(options))
     given = rows if rows is not None else probe
     given = probe_rows(spec) if given is None else given
     if options.routed and not spec.combine.routable:

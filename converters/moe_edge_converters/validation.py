@@ -6,6 +6,7 @@ Layer: desktop (converters).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,47 +15,63 @@ import numpy.typing as npt
 from moe_edge.errors import DataError, ModelFileError
 from moe_edge.manifest import Manifest
 from moe_edge.parity import Answers, ParityReport, compare_answers
+from moe_edge.runtime.mixture_density import MixtureDensity
 from moe_edge.runtime.predictor import Predictor
 from moe_edge.schema import FeatureSchema
+from moe_edge.task import Task
 
 BATCH = 512
 """Rows a call: bounds the memory of both sides."""
 
 
-def keras_answers(model: Any, features: npt.ArrayLike) -> Answers:
+def keras_answers(model: Any, features: npt.ArrayLike, targets: npt.ArrayLike | None = None) -> Answers:
     """The trained model's answers and routing.
 
     Args:
         model: The ``keras.Model`` in memory.
         features: float32 (n, d), raw rows; NaN where a value is missing.
+        targets: True outputs (n, K), at which a Gaussian mixture's density is taken.
 
     Raises:
         ModelFileError: If ``model`` is no mixture.
         DataError: If there are no rows.
     """
-    from moe_edge.training.outputs import full_outputs
+    from moe_edge.training.outputs import expert_outputs
 
     rows = _rows(features, model.input_shape[1:])
-    outputs = full_outputs(model).predict(rows, batch_size=BATCH, verbose=0)
-    return Answers(prediction=outputs["prediction"], routing_weights=outputs["routing_weights"])
+    outputs = expert_outputs(model).predict(rows, batch_size=BATCH, verbose=0)
+    answers = Answers(prediction=outputs["prediction"], routing_weights=outputs["routing_weights"])
+    if targets is None or "expert_sigmas" not in outputs:
+        return answers
+    return _at_targets(answers, outputs["expert_means"], outputs["expert_sigmas"], targets)
 
 
-def tflite_answers(predictor: Predictor, features: npt.ArrayLike) -> Answers:
+def tflite_answers(predictor: Predictor, features: npt.ArrayLike, targets: npt.ArrayLike | None = None) -> Answers:
     """The shipped file's answers and routing, by the predictor that ships.
 
     Args:
         predictor: An open predictor.
         features: float32 (n, d), raw rows; NaN where a value is missing.
+        targets: True outputs (n, K), at which a Gaussian mixture's density is taken.
 
     Raises:
         DataError: If there are no rows, or the predictor refuses them.
     """
     rows = _rows(features, predictor.manifest.input_shape)
     parts = [predictor.predict_raw(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
-    return Answers(
-        prediction=np.concatenate([part["prediction"] for part in parts]),
-        routing_weights=np.concatenate([part["routing_weights"] for part in parts]),
-    )
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    answers = Answers(prediction=joined["prediction"], routing_weights=joined["routing_weights"])
+    if targets is None or not predictor.has_density:
+        return answers
+    return _at_targets(answers, joined["expert_means"], joined["expert_sigmas"], targets)
+
+
+def _at_targets(answers: Answers, means: npt.ArrayLike, sigmas: npt.ArrayLike, targets: npt.ArrayLike) -> Answers:
+    """The answers with what their distribution says of the true outputs."""
+    weights = np.asarray(answers.routing_weights)
+    density = MixtureDensity(weights=weights, means=np.asarray(means), sigmas=np.asarray(sigmas))
+    truth = np.asarray(targets, dtype=np.float64).reshape(len(weights), -1)
+    return replace(answers, log_density=density.joint_log_density(truth), probability_below=density.cdf(truth))
 
 
 def validate(
@@ -78,9 +95,10 @@ def validate(
         ModelFileError: If ``model`` is no mixture.
         DataError: If there are no rows, or shapes don't fit.
     """
+    truth = targets if predictor.task is Task.REGRESSION else None
     return compare_answers(
-        keras_answers(model, features),
-        tflite_answers(predictor, features),
+        keras_answers(model, features, truth),
+        tflite_answers(predictor, features, truth),
         targets,
         task=predictor.task,
         labels=predictor.labels,

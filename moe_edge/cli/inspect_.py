@@ -1,10 +1,11 @@
-"""``moe-edge inspect``: show what is inside a .tflite file.
+"""``moe-edge inspect``: show what is inside a .tflite or .keras file.
 
 Layer: command line.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,11 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
-from moe_edge.cli.native_notices import hide_native_notices
-from moe_edge.errors import DataError, ModelFileError, require
+from moe_edge.errors import require
 from moe_edge.strict import to_dict
 
 if TYPE_CHECKING:
-    from moe_edge.diagnosis import Diagnosis
     from moe_edge.manifest import Manifest
-    from moe_edge.routing_summary import RoutingSummary
     from moe_edge_converters.inspection import Inspection, TensorView
 
 
@@ -29,22 +27,30 @@ if TYPE_CHECKING:
 @click.option("--report", "report_path", type=OUTPUT_FILE, help="With --data: write pictures and scores to this .html.")
 @output_options
 def command(model: Path, *, data: Path | None, report_path: Path | None, as_json: bool, quiet: bool) -> None:
-    """Show what is inside MODEL, a .tflite file of moe-edge or of any other tool.
+    """Show what is inside MODEL, a .tflite file of moe-edge or of any other tool, or a .keras of moe-edge train.
 
     Signatures (what a host can run), operators and versions, the bytes and dtypes of each part, and, in a file of
     moe-edge, the manifest: task, labels, experts, scheme, calibration. With --data, how the mixture divides the rows:
-    use, sharpness, collapsed experts and, where the table has the target column, who is best where.
+    use, sharpness, collapsed experts and, where the table has the target column, who is best where. Through a .keras
+    the same, by Keras; it also knows the splits of a decision-tree gate.
     """
     if report_path is not None and data is None:
         raise click.UsageError("--report shows how rows are divided; give the rows: --data TABLE")
     if report_path is not None:
         check_writable(report_path)
+    report = Reporter(as_json=as_json, quiet=quiet)
+    if model.suffix == ".keras":
+        _inspect_keras(report, model, data, report_path)
+        return
     require("ai_edge_litert", extra="desktop", purpose="inspect")
+    from moe_edge.cli.inspect_data import diagnose_rows, open_tflite, show_diagnosis, show_routing
     from moe_edge_converters.inspection import inspect_file
 
     inspection = inspect_file(model)
-    report = Reporter(as_json=as_json, quiet=quiet)
-    routing, diagnosis = (None, None) if data is None else _diagnose(model, data, report_path)
+    routing = diagnosis = None
+    if data is not None:
+        with open_tflite(model) as subject:
+            routing, diagnosis = diagnose_rows(subject, data, report_path)
     report.document(
         {
             "path": str(model),
@@ -60,93 +66,60 @@ def command(model: Path, *, data: Path | None, report_path: Path | None, as_json
         _show_manifest(report, inspection.manifest)
     _show_structure(report, inspection)
     if routing is not None:
-        _show_routing(report, routing)
+        show_routing(report, routing)
     if diagnosis is not None:
-        _show_diagnosis(report, diagnosis)
+        show_diagnosis(report, diagnosis)
     if report_path is not None:
         report.say(f"Wrote {report_path}")
     if inspection.manifest is not None:
         report.next_command(f"moe-edge predict {model} DATA.csv --explain")
 
 
-def _diagnose(model: Path, data: Path, report_path: Path | None) -> tuple[RoutingSummary, Diagnosis]:
-    """Run the rows of a table through gate and experts."""
-    from moe_edge.diagnosis import diagnose
-    from moe_edge.routing_summary import summarise_routing
-    from moe_edge.runtime.predictor import Predictor
-    from moe_edge.training.data import encode_dataset
+def _inspect_keras(report: Reporter, model: Path, data: Path | None, report_path: Path | None) -> None:
+    """What a .keras of moe-edge train says of itself, and how it divides the rows."""
+    require("tensorflow", extra="desktop", purpose="inspect a .keras")
+    from moe_edge.cli.inspect_data import diagnose_rows, keras_subject, show_diagnosis, show_routing
+    from moe_edge.training.keras_setup import load_keras
 
-    missing = ""
-    with hide_native_notices():
-        opened = Predictor(model, mode="dense")
-        try:
-            # With the whole mass the answers are the whole graph's, and experts can run alone.
-            parts = Predictor(model, mass=1.0)
-        except ModelFileError as error:
-            missing = f"the experts can't run alone: {error}"
-        else:
-            opened.close()
-            opened = parts
-    with opened as predictor:
-        dataset = encode_dataset(data, predictor.manifest.schema, require_target=False)
-        if not dataset.num_rows:
-            raise DataError(f"{data}: expected at least one row, got none")
-        rows, target = dataset.features, dataset.target
-        raw = predictor.predict_raw(rows)
-        scored = target is not None and not missing
-        diagnosis = diagnose(
-            raw["routing_weights"],
-            task=predictor.task,
-            labels=predictor.labels,
-            target=target,
-            prediction=raw["prediction"],
-            expert_answers=predictor.predict_experts(rows) if scored else None,
-            scores_missing="" if target is None else missing,
-        )
-        if report_path is not None:
-            require("matplotlib", extra="desktop", purpose="inspect --report")
-            from moe_edge.pictures.diagnosis_report import write_diagnosis_report
+    load_keras()
+    from moe_edge.training.archive import load_model
 
-            write_diagnosis_report(report_path, diagnosis, predictor, rows, target, name=model.name)
-    return summarise_routing(raw["routing_weights"]), diagnosis
-
-
-def _show_diagnosis(report: Reporter, diagnosis: Diagnosis) -> None:
-    report.say(
-        f"Effective experts: {diagnosis.effective_experts:.2f} over all rows, {diagnosis.effective_per_row:.2f} a row; "
-        f"mean entropy of a row's weights {diagnosis.mean_entropy:.3f} nats"
+    loaded = load_model(model)
+    subject = keras_subject(loaded, model)
+    routing, diagnosis = (None, None) if data is None else diagnose_rows(subject, data, report_path)
+    report.document(
+        {
+            "path": str(model),
+            "parameters": int(loaded.model.count_params()),
+            "record": loaded.record,
+            "routing": to_dict(routing),
+            "diagnosis": to_dict(diagnosis),
+        }
     )
-    scores = diagnosis.scores
-    if scores is None:
-        report.say(f"No scores of the experts: {diagnosis.scores_missing}")
-    else:
-        lines = zip(scores.alone, scores.own_rows, scores.mixture_there, strict=True)
-        report.table(
-            f"Each expert alone against the mixture ({scores.metric} {scores.mixture:.4g})",
-            ("expert", "all rows", "on its own rows", "the mixture there"),
-            [
-                (f"expert_{index}", *("-" if value is None else f"{value:.4g}" for value in line))
-                for index, line in enumerate(lines)
-            ],
-        )
-        report.say(f"No expert is better than the gate's choice for {scores.gate_picks_best:.1%} of the rows")
-    for advice in diagnosis.advice:
-        report.say(f"Advice: {advice}")
-
-
-def _show_routing(report: Reporter, routing: RoutingSummary) -> None:
-    report.table(
-        f"Routing of {routing.num_rows} rows",
-        ("expert", "mean weight", "strongest for rows", f"needed for mass {routing.mass:g}, rows"),
-        [
-            (f"expert_{index}", f"{expert.mean_weight:.3f}", expert.strongest_rows, expert.needed_rows)
-            for index, expert in enumerate(routing.experts)
-        ],
-    )
-    report.say(
-        f"A row needs {routing.experts_per_row:.2f} of {len(routing.experts)} experts on average; median margin of its "
-        f"two strongest {routing.median_margin:.2f}; {routing.close_rows} rows are close calls"
-    )
+    report.say(f"{model}: a Keras model of {loaded.model.count_params():,} parameters")
+    schema, config = subject.schema, loaded.config
+    rows: list[tuple[str, object]] = [
+        ("task", schema.task.value),
+        ("columns", _few([column.name for column in schema.columns])),
+        ("target", schema.target),
+        ("labels", _few(list(schema.labels))),
+    ]
+    if config is not None:
+        kinds = Counter(expert.kind for expert in config.all_experts)
+        rows[1:1] = [
+            ("combine", config.combine.value),
+            ("experts", ", ".join(f"{count} {kind}" for kind, count in kinds.items())),
+            ("gate", config.gate.kind),
+        ]
+    report.table("Model", ("field", "value"), rows)
+    if subject.gate_tree is not None:
+        report.say("Gates:\n" + subject.gate_tree.describe(None if diagnosis is None else diagnosis.usage))
+    if routing is not None and diagnosis is not None:
+        show_routing(report, routing)
+        show_diagnosis(report, diagnosis)
+    if report_path is not None:
+        report.say(f"Wrote {report_path}")
+    report.next_command(f"moe-edge convert {model} {data or 'DATA.csv'} -o {model.with_suffix('.tflite')}")
 
 
 def _shape(tensor: TensorView) -> str:

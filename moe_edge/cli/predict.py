@@ -23,7 +23,7 @@ from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
 from moe_edge.runtime.csv_rows import STANDARD_INPUT, read_chunks
-from moe_edge.runtime.explanation import Explanation
+from moe_edge.runtime.explanation import Explanation, usual_log_density
 from moe_edge.runtime.mixture_density import check_levels
 from moe_edge.runtime.modes import AUTO as AUTO_MODE
 from moe_edge.runtime.modes import MODES, ROUTED, Request
@@ -38,7 +38,11 @@ EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_da
 @click.argument("model", type=EXISTING_FILE)
 @click.argument("data", type=EXISTING_TABLE)
 @click.option("--output", "-o", type=OUTPUT_FILE, help="Write the answers to this .csv instead of standard output.")
-@click.option("--explain", is_flag=True, help="Add the weight of each expert and, routed, how many ran.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Add the weight of each expert, routed how many ran, and under a Gaussian gate how usual the row is.",
+)
 @click.option(
     "--backend", type=click.Choice(BACKEND_NAMES), default=AUTO, show_default=True, help="The TFLite runtime."
 )
@@ -52,6 +56,11 @@ EXISTING_TABLE = click.Path(exists=True, dir_okay=False, readable=True, allow_da
 @click.option("--mass", type=MASS, help="Run experts until they hold this share of the gate's weight.")
 @click.option("--top-k", type=click.IntRange(min=1), help="Run so many experts for each row.")
 @click.option("--max-experts", type=click.IntRange(min=1), help="With --mass: at most so many.")
+@click.option(
+    "--branches",
+    is_flag=True,
+    help="Run a hierarchical gate branch by branch, as far as the experts that run need; pays for large gates.",
+)
 @click.option(
     "--quantiles",
     metavar="LEVELS",
@@ -70,6 +79,7 @@ def command(
     mass: float | None,
     top_k: int | None,
     max_experts: int | None,
+    branches: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -84,7 +94,7 @@ def command(
         if any(output.exists() and source != STANDARD_INPUT and output.samefile(source) for source in (model, data)):
             raise MoeEdgeError(f"expected an output file of its own, got {output}, which is read; choose another -o")
     try:
-        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts)
+        request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts, branches=branches)
         with hide_native_notices():
             opened = Predictor(model, backend=backend, **asdict(request))
     except ValueError as error:
@@ -145,7 +155,12 @@ def _header(predictor: Predictor, *, explain: bool, levels: tuple[float, ...] = 
             names += [f"sigma{suffix}" for suffix in suffixes]
         names += [f"q{level:g}{suffix}" for level in levels for suffix in suffixes]
     experts = [f"expert_{index}" for index in range(predictor.num_experts)]
-    return names + (experts + ["experts_run"] * (predictor.mode == ROUTED)) * explain
+    if not explain:
+        return names
+    names += experts + ["experts_run"] * (predictor.mode == ROUTED)
+    if not predictor.has_gate_density:
+        return names
+    return [*names, "gate_log_density", *["unusual"] * (usual_log_density(predictor.manifest) is not None)]
 
 
 def _rows(
@@ -161,6 +176,9 @@ def _rows(
             blocks.append(answer.routing_weights)
             if answer.experts_run is not None:
                 blocks.append(answer.experts_run[:, None])
+            if answer.gate_log_density is not None:
+                blocks.append(answer.gate_log_density[:, None])
+        unusual = answer.is_unusual if explain else None
         numbers = np.concatenate([block for block in blocks if block is not None], axis=1)
         for index, row in enumerate(numbers.tolist()):
             cells: list[Any] = [f"{value:.7g}" if as_text else float(f"{value:.7g}") for value in row]
@@ -168,6 +186,8 @@ def _rows(
                 confidence = float(answer.confidence[index])
                 shown = f"{confidence:.7g}" if as_text else float(f"{confidence:.7g}")
                 cells = [str(answer.labels[index]), shown, *cells]
+            if unusual is not None:
+                cells.append(("yes" if unusual[index] else "no") if as_text else bool(unusual[index]))
             yield cells
 
 

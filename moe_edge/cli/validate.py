@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from moe_edge.training.archive import LoadedModel
 
 _DEFAULTS = ParityThresholds()
+_METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "nll": "negative log-likelihood",
+    "coverage_50": "in the 50 % interval",
+    "coverage_90": "in the 90 % interval",
+}
 
 
 @click.command()
@@ -190,11 +198,11 @@ def _show(report: Reporter, result: ParityReport, title: str) -> None:
 
 
 def _name(metric: MetricPair) -> str:
-    name = {"accuracy": "accuracy", "rmse": "RMSE", "r2": "R²"}[metric.name]
+    name = _METRIC_NAMES[metric.name]
     return f"{name} of {metric.output}" if metric.output else name
 
 
 def _score(metric: MetricPair, score: Score) -> str:
-    if metric.name == "accuracy":
+    if metric.name == "accuracy" or metric.name.startswith("coverage_"):
         return f"{score.value:.2%} [{score.low:.1%}, {score.high:.1%}]"
     return f"{score.value:.5g} [{score.low:.4g}, {score.high:.4g}]"

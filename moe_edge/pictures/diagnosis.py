@@ -1,11 +1,11 @@
-"""Pictures of a diagnosis: use and sharpness, who speaks for which class, who is best, the input space, the tree.
+"""Pictures of a diagnosis: use and sharpness, who speaks for which class, who is best, the input space.
 
 Layer: desktop (pictures).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,15 @@ from matplotlib.patches import Patch
 from moe_edge.diagnosis import BINS, Diagnosis
 from moe_edge.pictures.canvas import (
     BLUE,
+    EXPERT_PALETTE,
     FAINT,
     INK,
-    PALETTE,
     VERMILION,
+    expert_colour,
     hide_frame,
     new_figure,
     plain_text,
+    readable_on,
     save_figure,
     tick_step,
 )
@@ -31,11 +33,8 @@ from moe_edge.pictures.canvas import (
 Floats = npt.NDArray[np.floating]
 _DASHES = ("-", "--", ":", "-.")
 _MOST_CELLS = 400
-
-
-def expert_colour(index: int) -> str:
-    """An expert's colour in every picture; after six they return, told apart by dashes where there are lines."""
-    return PALETTE[index % len(PALETTE)]
+_ROOM = 0.2
+"""Gate weight from which an area has room for its expert's number."""
 
 
 def draw_usage(diagnosis: Diagnosis, path: Path) -> Path:
@@ -47,8 +46,11 @@ def draw_usage(diagnosis: Diagnosis, path: Path) -> Path:
     experts = len(diagnosis.usage)
     figure = new_figure(10.5, 3.4)
     bars, entropy, margin = figure.subplots(1, 3)
-    colours = [VERMILION if index in diagnosis.collapsed else BLUE for index in range(experts)]
-    bars.bar(range(experts), diagnosis.usage, color=colours)
+    bars.bar(range(experts), diagnosis.usage, color=[expert_colour(index) for index in range(experts)])
+    for index in diagnosis.collapsed:
+        bars.text(
+            index, 0.02 * max(diagnosis.usage), " collapsed", rotation=90, ha="center", fontsize=8, color=VERMILION
+        )
     bars.axhline(1 / experts, color=INK, linestyle="--", linewidth=1, label="even use")
     bars.set_ylim(0, 1.25 * max(diagnosis.usage))
     bars.legend(fontsize=8, frameon=False, loc="upper right")
@@ -99,7 +101,7 @@ def draw_matrix(
         for row, line in enumerate(array):
             for column, value in enumerate(line):
                 colour = "white" if value > 0.6 * array.max() else INK
-                text = f"{value:,.0f}" if counted else f"{value:.2f}"
+                text = ("·" if value == 0 else f"{value:,.0f}") if counted else f"{value:.2f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(image, ax=axes, label=unit, shrink=0.85)
     axes.set_title(title, fontsize=11, color=INK)
@@ -142,7 +144,7 @@ def draw_line_partition(
         strongest = weights.argmax(axis=1)
         for index in range(weights.shape[1]):
             if answers is not None:
-                style = _DASHES[index // len(PALETTE) % len(_DASHES)]
+                style = _DASHES[index // len(EXPERT_PALETTE) % len(_DASHES)]
                 colour = expert_colour(index)
                 above.plot(x, answers[:, index], color=colour, linewidth=1, alpha=0.4, linestyle=style)
                 own = np.where(strongest == index, answers[:, index], np.nan)
@@ -154,6 +156,13 @@ def draw_line_partition(
         above.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         _name(above, "Each expert and the mixture (bold: where the gate prefers the expert)", "", names[1])
     below.stackplot(x, weights.T, colors=[expert_colour(index) for index in range(weights.shape[1])], alpha=0.85)
+    tops = weights.cumsum(axis=1)
+    for index in range(weights.shape[1]):
+        # The middle of where it has most, so that the number stands inside the picture.
+        place = int(np.median(np.flatnonzero(weights[:, index] >= 0.8 * weights[:, index].max())))
+        if weights[place, index] > _ROOM:
+            middle = float(tops[place, index] - weights[place, index] / 2)
+            _number(below, index, float(x[place]), middle)
     below.set_ylim(0, 1)
     below.set_xlim(float(x[0]), float(x[-1]))
     _name(below, "What the gate gives each expert", names[0], "gate weight")
@@ -201,66 +210,34 @@ def draw_plane_partition(
     )
     axes.scatter(rows[:, 0], rows[:, 1], s=6, color=INK, alpha=0.45, linewidth=0)
     present = np.unique(strongest).tolist()
+    for index in present:
+        down, across = _middle(strongest == index)
+        _number(axes, index, float(first[across]), float(second[down]))
     handles = [Patch(color=expert_colour(index), alpha=0.75, label=f"expert_{index}") for index in present]
+    absent = sorted(set(range(experts)) - set(present))
+    if absent:
+        handles.append(Patch(color="none", label=f"first nowhere: {', '.join(map(str, absent))}"))
     axes.legend(handles=handles, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _name(axes, "The expert that the gate prefers (paler: less sure); dots are rows", *names)
     return save_figure(figure, path)
 
 
-def draw_tree(parents: Mapping[str, str | None], shares: Mapping[str, float], path: Path) -> Path:
-    """Draw a hierarchy of gates, lines as thick as the branches' mean weight.
+def _middle(region: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """The point of a region that is furthest from its border: where a label has most room."""
+    inside, place = np.pad(region, 1), (0, 0)
+    while inside.any():
+        place = tuple(np.argwhere(inside)[0])
+        inside = inside & (
+            np.roll(inside, 1, 0) & np.roll(inside, -1, 0) & np.roll(inside, 1, 1) & np.roll(inside, -1, 1)
+        )
+    return int(place[0]) - 1, int(place[1]) - 1
 
-    Args:
-        parents: Node to the gate above it; exactly one has None.
-        shares: Mean weight of each leaf.
-        path: The PNG to write.
 
-    Raises:
-        MoeEdgeError: If ``path`` can't be written.
-        ValueError: If the nodes aren't one tree.
-    """
-    children: dict[str | None, list[str]] = {}
-    for node, parent in parents.items():
-        children.setdefault(parent, []).append(node)
-    roots = children.get(None, [])
-    if len(roots) != 1:
-        raise ValueError(f"expected one root, got {roots}")
-    places: dict[str, tuple[float, int]] = {}
-    total: dict[str, float] = {}
-    leaves = 0
-
-    def place(node: str, depth: int) -> float:
-        nonlocal leaves
-        below = children.get(node, [])
-        if below:
-            across = [place(child, depth + 1) for child in below]
-            at, total[node] = sum(across) / len(across), sum(total[child] for child in below)
-        else:
-            at, total[node] = float(leaves), shares.get(node, 0.0)
-            leaves += 1
-        places[node] = (at, depth)
-        return at
-
-    place(roots[0], 0)
-    if len(places) != len(parents):
-        raise ValueError(f"expected one tree, got nodes apart from it: {sorted(set(parents) - set(places))}")
-    depth = max(level for _, level in places.values())
-    figure = new_figure(min(14.0, max(5.0, 1.25 * leaves)), 1.2 + 1.1 * (depth + 1))
-    axes = figure.add_subplot()
-    axes.axis("off")
-    for node, parent in parents.items():
-        x, y = places[node]
-        if parent is not None:
-            start = places[parent]
-            axes.plot([start[0], x], [-start[1], -y], color=FAINT, linewidth=0.8 + 7 * total[node], zorder=1)
-        leaf = node not in children
-        text = f"{node}\n{total[node]:.0%}"
-        box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": BLUE if leaf else PALETTE[1]}
-        axes.text(x, -y, text, ha="center", va="center", fontsize=8.5, color=INK, bbox=box, zorder=2)
-    axes.set_xlim(-0.7, leaves - 0.3)
-    axes.set_ylim(-depth - 0.45, 0.45)
-    axes.set_title("The tree of gates: line width is the mean weight of a branch", fontsize=11, color=INK)
-    return save_figure(figure, path)
+def _number(axes: Axes, index: int, x: float, y: float) -> None:
+    """An expert's number where it speaks, for who can't tell the colours."""
+    colour = expert_colour(index)
+    box = {"boxstyle": "circle,pad=0.25", "facecolor": colour, "edgecolor": "white", "linewidth": 0.8}
+    axes.text(x, y, str(index), ha="center", va="center", fontsize=8, color=readable_on(colour), bbox=box, zorder=4)
 
 
 def _name(axes: Axes, title: str, across: str, up: str) -> None:

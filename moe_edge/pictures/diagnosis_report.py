@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.diagnosis import Diagnosis, ExpertScores
-from moe_edge.manifest import Manifest
-from moe_edge.pictures.diagnosis import draw_line_partition, draw_matrix, draw_plane_partition, draw_tree, draw_usage
+from moe_edge.diagnosis_subject import Floats, Subject
+from moe_edge.pictures.diagnosis import draw_line_partition, draw_matrix, draw_plane_partition, draw_usage
+from moe_edge.pictures.gate_trees import draw_gate_tree, draw_splits
 from moe_edge.pictures.page import Section, write_page
-from moe_edge.runtime.modes import ROUTED
-from moe_edge.runtime.predictor import Predictor
 from moe_edge.schema import ColumnKind
 from moe_edge.task import Task
 
@@ -26,21 +25,18 @@ _LINE, _PLANE = 400, 120
 def write_diagnosis_report(
     path: Path,
     diagnosis: Diagnosis,
-    predictor: Predictor,
-    rows: npt.NDArray[np.floating],
+    subject: Subject,
+    rows: Floats,
     target: npt.NDArray[np.generic] | None,
-    *,
-    name: str,
 ) -> Path:
     """Draw the pictures and write one page that needs no other file.
 
     Args:
         path: The ``.html`` to write.
         diagnosis: What was found.
-        predictor: The open model; draws the partition of one or two numeric inputs.
+        subject: The mixture; draws the partition of one or two numeric inputs, and its gate where that is a tree.
         rows: (n, columns), what was diagnosed.
         target: Codes (n,) or numbers (n, K), or None.
-        name: What to call the model.
 
     Raises:
         MoeEdgeError: If ``path`` can't be written.
@@ -66,12 +62,13 @@ def write_diagnosis_report(
             )
         ]
         if diagnosis.groups:
-            what = predictor.manifest.schema.target
+            what = subject.schema.target
+            kind = "class" if subject.schema.task is Task.CLASSIFICATION else "range"
             picture = draw_matrix(
                 diagnosis.usage_by_group,
                 diagnosis.groups,
                 folder / "groups.png",
-                title=f"Which experts speak for which {'class' if predictor.task is Task.CLASSIFICATION else 'range'}",
+                title=f"Which experts speak for which {kind}",
                 row_title=what,
                 column_title="expert",
                 unit="mean gate weight",
@@ -80,25 +77,33 @@ def write_diagnosis_report(
                 Section(title=f"Experts by {what}", picture=picture, caption=f"Mean gate weight by {what}.")
             )
         sections.append(_scores(diagnosis, experts, folder))
-        partition = _partition(predictor, rows, target, folder / "partition.png")
+        partition = _partition(subject, rows, target, folder / "partition.png")
         if partition is not None:
             text = "Regions and lines show where each expert is the gate's first choice."
             sections.append(Section(title="The input space", picture=partition, caption=text))
-        parents = tree_of(predictor.manifest)
-        if parents:
-            shares = dict(zip(experts, diagnosis.usage, strict=True))
-            text = "An expert's weight is the product of the weights along its path from the root."
-            tree = draw_tree(parents, shares, folder / "tree.png")
-            sections.append(Section(title="The tree of gates", picture=tree, caption=text))
-        lead = f"How {name} divides {diagnosis.num_rows:,} rows among its {len(experts)} experts."
-        return write_page(path, title=f"Inside {name}", lead=lead, sections=sections)
+        sections += _gate(subject, diagnosis, rows, folder)
+        lead = f"How {subject.name} divides {diagnosis.num_rows:,} rows among its {len(experts)} experts."
+        if diagnosis.scores is not None:
+            scores = diagnosis.scores
+            lead += f" It predicts {subject.schema.target} with {scores.metric} {_show(scores, scores.mixture)}."
+        return write_page(path, title=f"Inside {subject.name}", lead=lead, sections=sections)
 
 
-def tree_of(manifest: Manifest) -> dict[str, str | None]:
-    """Gates and experts of a hierarchy, each with the gate above it; empty for a single gate."""
-    if not any(part.parent and part.parent.startswith("gate_") for part in manifest.parts):
-        return {}
-    return {part.id: part.parent for part in manifest.parts if part.id.startswith(("gate_", "expert_"))}
+def _gate(subject: Subject, diagnosis: Diagnosis, rows: Floats, folder: Path) -> list[Section]:
+    """The gate, where it is a tree."""
+    if subject.gate_tree is not None:
+        text = "An expert's weight is the product of the weights along its path from the root."
+        picture = draw_gate_tree(subject.gate_tree, diagnosis.usage, folder / "tree.png")
+        return [Section(title="The tree of gates", picture=picture, caption=text)]
+    root = None if subject.gate_splits is None else subject.gate_splits(rows)
+    if root is not None:
+        text = (
+            f"{root.depth} questions at most, in the table's own units; a leaf names the expert that it gives most, "
+            "and how much."
+        )
+        picture = draw_splits(root, folder / "splits.png")
+        return [Section(title="What the gate asks", picture=picture, caption=text)]
+    return [Section(title="The gate", paragraphs=(subject.gate_note,))] if subject.gate_note else []
 
 
 def _scores(diagnosis: Diagnosis, experts: list[str], folder: Path) -> Section:
@@ -140,13 +145,13 @@ def _show(scores: ExpertScores, value: float | None) -> str:
     return f"{value:.2%}" if scores.metric == "accuracy" else f"{value:.5g}"
 
 
-def _partition(
-    predictor: Predictor, rows: npt.NDArray[np.floating], target: npt.NDArray[np.generic] | None, path: Path
-) -> Path | None:
+def _partition(subject: Subject, rows: Floats, target: npt.NDArray[np.generic] | None, path: Path) -> Path | None:
     """The picture of one or two numeric inputs; None for others."""
-    schema = predictor.manifest.schema
+    schema = subject.schema
     columns = schema.columns
     if len(columns) > 2 or rows.ndim != 2 or any(column.kind is ColumnKind.CATEGORICAL for column in columns):
+        return None
+    if np.isnan(rows).all(axis=0).any():
         return None
     low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
     if not (low < high).all():
@@ -154,22 +159,21 @@ def _partition(
     if len(columns) == 2:
         first, second = (np.linspace(low[i], high[i], _PLANE, dtype=np.float32) for i in range(2))
         grid = np.stack([axis.ravel() for axis in np.meshgrid(first, second)], axis=1)
-        weights = predictor.predict_raw(grid)["routing_weights"].reshape(_PLANE, _PLANE, -1)
+        weights = subject.answer(grid).routing_weights.reshape(_PLANE, _PLANE, -1)
         return draw_plane_partition(first, second, weights, path, names=(schema.names[0], schema.names[1]), rows=rows)
     x = np.linspace(low[0], high[0], _LINE, dtype=np.float32)
-    raw = predictor.predict_raw(x[:, None])
-    if predictor.task is Task.CLASSIFICATION:
-        return draw_line_partition(x, raw["routing_weights"], path, names=(schema.names[0], schema.target))
-    answers = predictor.predict_experts(x[:, None])[:, :, 0] if predictor.mode == ROUTED else None
+    answered = subject.answer(x[:, None])
+    if schema.task is Task.CLASSIFICATION:
+        return draw_line_partition(x, answered.routing_weights, path, names=(schema.names[0], schema.target))
     known = None
     if target is not None:
         known = (rows[:, 0], np.asarray(target, dtype=np.float64).reshape(len(rows), -1)[:, 0])
     return draw_line_partition(
         x,
-        raw["routing_weights"],
+        answered.routing_weights,
         path,
         names=(schema.names[0], schema.labels[0]),
-        prediction=raw["prediction"][:, 0],
-        answers=answers,
+        prediction=answered.prediction[:, 0],
+        answers=None if answered.expert_answers is None else answered.expert_answers[:, :, 0],
         rows=known,
     )

@@ -19,6 +19,7 @@ from moe_edge.pictures.canvas import INK, SKY, new_figure, plain_text, save_figu
 
 MOST_CELL_TEXTS = 400
 """Cells that get their number written; more would not be readable."""
+MOST_CELL_COLUMNS = 16
 
 
 def draw_usage_by_class(
@@ -45,17 +46,73 @@ def draw_usage_by_class(
     codes = np.asarray(classes)
     present = [code for code in range(len(labels)) if (codes == code).any()]
     means = np.array([weights[codes == code].mean(axis=0) for code in present])
-    figure = new_figure(min(12.0, max(4.6, 2.2 + 0.62 * means.shape[1])), 1.6 + 0.36 * len(present))
+    return draw_usage(means, [labels[code] for code in present], path, row_title=row_title)
+
+
+def draw_usage(
+    means: npt.NDArray[np.float64],
+    names: Sequence[str],
+    path: Path,
+    *,
+    row_title: str = "class",
+    title: str = "Which experts speak for which class",
+) -> Path:
+    """Draw the mean gate weight of each expert for each group of rows.
+
+    Args:
+        means: Shape (groups, num_experts).
+        names: Names of the groups.
+        path: The PNG to write.
+        row_title: What the rows of the map are.
+        title: Heading.
+
+    Raises:
+        MoeEdgeError: If ``path`` can't be written.
+    """
+    figure = new_figure(min(12.0, max(5.2, 2.2 + 0.62 * means.shape[1])), 1.6 + 0.36 * len(names))
     axes = figure.add_subplot()
     experts = [f"{index}" for index in range(means.shape[1])]
-    _heat_map(
-        figure, axes, means, [labels[code] for code in present], experts, colours="Blues", unit="mean gate weight"
-    )
+    _heat_map(figure, axes, means, names, experts, colours="Blues", unit="mean gate weight")
     axes.set_xlabel("expert")
-    axes.set_ylabel(row_title)
-    axes.set_title("Which experts speak for which class", fontsize=11, color=INK)
-    if means.size <= MOST_CELL_TEXTS and means.shape[1] <= 16:
+    axes.set_ylabel(plain_text(row_title, 30))
+    axes.set_title(title, fontsize=11, color=INK)
+    if means.size <= MOST_CELL_TEXTS and means.shape[1] <= MOST_CELL_COLUMNS:
         _write_cells(axes, means, [[f"{value:.2f}" for value in row] for row in means], means.max() / 2)
+    return save_figure(figure, path)
+
+
+def draw_counts(
+    counts: npt.NDArray[np.int64],
+    names: Sequence[str],
+    path: Path,
+    *,
+    title: str,
+    row_title: str,
+    column_title: str,
+) -> Path:
+    """Draw a square table of counts, each row's cells coloured by their share of it.
+
+    Args:
+        counts: Shape (names, names).
+        names: Names of rows and columns.
+        path: The PNG to write.
+        title: Heading.
+        row_title: What the rows are.
+        column_title: What the columns are.
+
+    Raises:
+        MoeEdgeError: If ``path`` can't be written.
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(9.5, max(3.4, 1.9 + 0.5 * len(names)))
+    figure = new_figure(side + 1.6, side)
+    axes = figure.add_subplot()
+    _heat_map(figure, axes, shares, names, names, colours="Blues", unit="share of the line's rows")
+    axes.set_xlabel(column_title)
+    axes.set_ylabel(row_title)
+    axes.set_title(title, fontsize=11, color=INK)
+    if len(names) <= MOST_CELL_COLUMNS:
+        _write_cells(axes, shares, [[f"{count:,}" if count else "" for count in row] for row in counts], 0.5)
     return save_figure(figure, path)
 
 

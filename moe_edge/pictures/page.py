@@ -37,6 +37,8 @@ class Section:
     commands: Sequence[str] = ()
 
 
+_PAGE_PIXELS = 0.64
+"""Pixels of the page for one of a picture: 96 to the inch for pictures of 150."""
 _STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -86,10 +88,13 @@ def _section(section: Section) -> str:
             f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
         )
     if section.picture is not None:
-        content = base64.b64encode(section.picture.read_bytes()).decode("ascii")
+        png = section.picture.read_bytes()
+        # All at one scale, so that print has one size on the page, and is sharp on fine screens.
+        width = round(int.from_bytes(png[16:20], "big") * _PAGE_PIXELS)
+        content = base64.b64encode(png).decode("ascii")
         caption = escape(section.caption, quote=True)
         parts.append(
-            f'<figure><img src="data:image/png;base64,{content}" alt="{caption}">\n'
+            f'<figure><img src="data:image/png;base64,{content}" alt="{caption}" width="{width}">\n'
             f"<figcaption>{caption}</figcaption></figure>"
         )
     if section.commands:

@@ -27,8 +27,8 @@ _OPTIONS_OF: dict[int, int] = {
 }
 """Operator -> the type of its options, for operators whose options have fields."""
 
-_MAY_LACK_OPTIONS = frozenset({0, 18, 22, 41, 42})
-"""Operators whose kernels run on defaults: ADD, MUL, RESHAPE, SUB, DIV."""
+_MAY_LACK_OPTIONS = frozenset({0, 18, 22, 41, 42, 53})
+"""Operators whose kernels run on defaults: ADD, MUL, RESHAPE, SUB, DIV; and CAST, which goes by its tensors' types."""
 
 _FIRST_OPTIONAL_INPUT: dict[int, int] = {
     **{9: 2, 3: 2, 4: 2, 67: 3, 132: 2, 141: 3},  # the bias
@@ -38,7 +38,7 @@ _FIRST_OPTIONAL_INPUT: dict[int, int] = {
 _FEWEST_INPUTS: dict[int, int] = {
     **{0: 2, 18: 2, 41: 2, 42: 2, 9: 2, 126: 2, 3: 2, 4: 2, 67: 3, 55: 2, 57: 2},
     **{22: 1, 49: 2, 102: 3, 45: 4, 36: 2, 85: 4, 65: 3, 39: 2, 34: 2, 60: 3, 40: 2, 74: 2, 82: 2, 89: 2},
-    **{25: 1, 1: 1, 17: 1, 118: 1, 64: 3, 123: 3, 69: 2, 130: 2, 14: 1, 47: 1, 59: 1, 61: 2},
+    **{25: 1, 1: 1, 17: 1, 118: 1, 64: 3, 123: 3, 69: 2, 130: 2, 14: 1, 47: 1, 53: 1, 59: 1, 61: 2},
 }
 _SPLIT, _SPLIT_V, _PACK, _UNPACK = 49, 102, 83, 88
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from moe_edge.errors import BackendError, DataError, ModelFileError
-from moe_edge.manifest import Manifest
-from moe_edge.runtime.backends import AUTO, Backend, load_backend
+from moe_edge.errors import DataError
+from moe_edge.runtime.backends import AUTO, load_backend
 from moe_edge.runtime.fused_graph import FusedGraph
 from moe_edge.runtime.input_rows import InputRows
 from moe_edge.runtime.interpreter_pool import InterpreterPool
+from moe_edge.runtime.model_check import SIGNATURE, check_signature, refuse_miscomputed, require_manifest
 from moe_edge.runtime.model_file import ModelFile
-from moe_edge.runtime.model_structure import Signature
 from moe_edge.runtime.modes import AUTO as AUTO_MODE
 from moe_edge.runtime.modes import DENSE, ROUTED, Request, plan_run, wants_xnnpack
 from moe_edge.task import Task
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 
     from moe_edge.runtime.explanation import Explanation
     from moe_edge.runtime.mixture_density import MixtureDensity
-
-SIGNATURE = "serving_default"
-_MISCOMPUTED, _MISCOMPUTED_PER_CHANNEL = "w4", "dynamic_w8"
-"""Schemes whose activations are rounded on the fly: tflite-runtime 2.14 loads them and answers wrongly, without an
-error; 8-bit weights with one scale a channel, 4-bit weights always (0.28 and 0.80 of the classes are LiteRT's)."""
 
 
 class _Engine(Protocol):
@@ -76,6 +70,7 @@ class Predictor:
         num_experts: E.
         num_features: Values of one row.
         has_sigma: Whether ``predict_raw`` gives ``sigma``.
+        has_gate_density: Whether ``predict_raw`` gives ``gate_log_density``.
         has_density: Whether ``predict_quantiles`` and ``predict_distribution`` can answer.
         backend: Name of the runtime: ``litert``, ``tflite-runtime`` or ``tensorflow``.
         mode: What runs: ``dense`` or ``routed``.
@@ -125,10 +120,10 @@ class Predictor:
         request = Request(mode=mode, mass=mass, top_k=top_k, max_experts=max_experts, branches=branches)
         self._file = ModelFile.open(model)
         try:
-            self.manifest = _require_manifest(self._file)
-            signature = _check_signature(self._file, self.manifest)
+            self.manifest = require_manifest(self._file)
+            signature = check_signature(self._file, self.manifest)
             chosen = load_backend(backend)
-            _refuse_miscomputed(self.manifest, chosen)
+            refuse_miscomputed(self.manifest, chosen)
             plan = plan_run(request, self._file, self.manifest)
             self.mode = ROUTED if plan.routed else DENSE
             self.xnnpack = wants_xnnpack(self._file, xnnpack)
@@ -179,6 +174,11 @@ class Predictor:
     def has_density(self) -> bool:
         """Whether the model gives a whole distribution: each expert's means and sigmas."""
         return {"expert_means", "expert_sigmas"} <= self._file.signatures[SIGNATURE].outputs.keys()
+
+    @property
+    def has_gate_density(self) -> bool:
+        """Whether the gate says how usual a row is (Gaussian gates)."""
+        return "gate_log_density" in self._file.signatures[SIGNATURE].outputs
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
         """Answer rows: one of the labels each, or numbers.
@@ -306,7 +306,9 @@ class Predictor:
         elif self.has_sigma:
             reason = "was written before mixtures gave their experts' means and sigmas; convert the model again"
         else:
-            reason = f"combines by {self.manifest.combine.value}; train a mixture of Gaussians: --combine gaussian"
+            reason = (
+                f"combines by {self.manifest.combine.value}; train Gaussian experts: moe-edge train --combine gaussian"
+            )
         raise DataError(f"expected a file that gives a distribution (Gaussian experts), got one that {reason}")
 
     def explain(self, x: Any) -> Explanation:
@@ -388,53 +390,3 @@ class Predictor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _require_manifest(file: ModelFile) -> Manifest:
-    """Foreign files are refused: without labels and columns an answer has no meaning, and no digest guards it."""
-    if file.manifest is None:
-        raise ModelFileError(
-            f"{file.source}: expected a .tflite written by moe-edge, got one without its manifest; "
-            "convert the Keras model with moe-edge convert, or run this file with ai_edge_litert's Interpreter"
-        )
-    return file.manifest
-
-
-def _check_signature(file: ModelFile, manifest: Manifest) -> Signature:
-    """The graph takes and gives what the manifest says."""
-    signature = file.signatures.get(SIGNATURE)
-    if signature is None:
-        raise ModelFileError(f"{file.source}: expected the signature {SIGNATURE}, got {list(file.signatures)}")
-    tensors = file.subgraphs[signature.subgraph].tensors
-    expected = {
-        "x": (1, *manifest.input_shape),
-        "prediction": (1, len(manifest.schema.labels)),
-        "routing_weights": (1, manifest.num_experts),
-    }
-    places = {**signature.inputs, **signature.outputs}
-    for name, shape in expected.items():
-        if name not in places:
-            raise ModelFileError(f"{file.source}: expected {name!r} in {SIGNATURE}, got {sorted(places)}")
-        tensor = tensors[places[name]]
-        if tensor.shape != shape or tensor.dtype != manifest.io:
-            raise ModelFileError(
-                f"{file.source}: expected {name!r} to be {manifest.io} {shape}, got {tensor.dtype} {tensor.shape}; "
-                "convert the model again"
-            )
-    # serving_default is subgraph 0, which interpreters run without asking for a signature.
-    if signature.subgraph != 0 or set(signature.inputs) != {"x"}:
-        raise ModelFileError(f"{file.source}: expected {SIGNATURE} to be the first subgraph, with the one input x")
-    return signature
-
-
-def _refuse_miscomputed(manifest: Manifest, backend: Backend) -> None:
-    """Refuse what a runtime would answer wrongly."""
-    if backend.name != "tflite-runtime":
-        return
-    schemes = {part.scheme for part in manifest.parts}
-    if _MISCOMPUTED in schemes or (_MISCOMPUTED_PER_CHANNEL in schemes and not manifest.per_tensor):
-        wrong = _MISCOMPUTED if _MISCOMPUTED in schemes else f"per-channel {_MISCOMPUTED_PER_CHANNEL}"
-        raise BackendError(
-            f"tflite-runtime answers {wrong} files wrongly; convert with moe-edge convert --scheme w8a8, "
-            "or dynamic_w8 with --per-tensor, or install ai-edge-litert"
-        )

@@ -133,9 +133,9 @@ class RoutedGraph:
             float32 (n, E, K).
         """
         count = len(self._experts)
-        _, features = self._run_gate(rows)
         tensor = self._tensor(COMBINE, "prediction")
         answers = np.empty((len(rows), count, tensor.shape[-1]), dtype=np.float32)
+        features = self._run_gate(rows)[1] if len(rows) else rows
         for index in range(count):
             runner = self._experts[index] or self._expert(index)
             for start in range(0, len(rows), _BATCH):

@@ -24,12 +24,14 @@ class MixtureTensors:
         routing_weights: (B, E).
         expert_outputs: (B, E, K), or (B, E, 2K) for a gaussian mixture.
         prediction: (B, K).
+        combined: (B, K), what the combining layer gives: for gaussian mixtures the mean.
         sigma: (B, K), or None where the mixture gives none.
     """
 
     routing_weights: Any
     expert_outputs: Any
     prediction: Any
+    combined: Any
     sigma: Any = None
 
 
@@ -56,8 +58,9 @@ def mixture_tensors(model: keras.Model) -> MixtureTensors:
         ) from error
     if isinstance(prediction, (list, tuple, dict)):
         raise ModelFileError(f"expected a mixture with one output, got {len(prediction)} in {model.name!r}")
-    sigma = combined[1] if isinstance(layers[0], GaussianMixture) else None
-    return MixtureTensors(weights, answers, prediction, sigma)
+    if isinstance(layers[0], GaussianMixture):
+        return MixtureTensors(weights, answers, prediction, *combined)
+    return MixtureTensors(weights, answers, prediction, combined)
 
 
 def gate_log_density(model: keras.Model) -> Any:
@@ -106,11 +109,28 @@ def full_outputs(model: keras.Model) -> keras.Model:
 
 
 def expert_outputs(model: keras.Model) -> keras.Model:
-    """Show what each expert answers: a model to a dict of ``full_outputs`` and ``expert_outputs`` (B, E, K or 2K)."""
+    """Show what each expert would answer by itself, in the user's units; weights are shared, nothing is copied.
+
+    Returns:
+        A model of the same inputs to a dict: ``prediction`` (B, K), ``routing_weights`` (B, E), ``expert_answers``
+        (B, E, K): what the mixture would answer if the gate gave that expert everything; for gaussian mixtures
+        ``expert_means`` (the same) and ``expert_sigmas`` (B, E, K).
+
+    Raises:
+        ModelFileError: If no combining layer is found.
+    """
     tensors = mixture_tensors(model)
-    outputs = {
-        "prediction": tensors.prediction,
-        "routing_weights": tensors.routing_weights,
-        "expert_outputs": tensors.expert_outputs,
-    }
+    outputs = {"prediction": tensors.prediction, "routing_weights": tensors.routing_weights}
+    if tensors.sigma is not None:
+        num_outputs = tensors.prediction.shape[-1]
+        outputs["expert_means"] = tensors.expert_outputs[:, :, :num_outputs]
+        outputs["expert_sigmas"] = tensors.expert_outputs[:, :, num_outputs:]
+        outputs["expert_answers"] = outputs["expert_means"]
+    else:
+        answers = tensors.expert_outputs
+        if tensors.prediction is not tensors.combined:
+            # What follows the sum (a softmax, the target's unit) follows each expert's answer too.
+            rest = keras.Model(tensors.combined, tensors.prediction)
+            answers = keras.ops.stack([rest(answers[:, index]) for index in range(answers.shape[1])], axis=1)
+        outputs["expert_answers"] = answers
     return keras.Model(model.input, outputs, name=f"{model.name}_experts")

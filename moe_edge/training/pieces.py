@@ -143,8 +143,7 @@ def _column_numbers(dataset: Dataset, name: str, rows: Rows) -> npt.NDArray[np.f
     except ValueError as error:
         texts = [str(cell) for cell in cells if not _is_number(cell)]
         raise DataError(
-            f"pieces by ranges of {name!r}: expected numbers, got {texts[0]!r}; "
-            "without --ranges its values are the pieces"
+            f"pieces by ranges of {name!r}: expected numbers, got {texts[0]!r}; drop --ranges to split by its values"
         ) from error
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.config import Combine, MixtureConfig, Task
+from moe_edge.config import MixtureConfig, Task
 from moe_edge.training.outputs import expert_outputs
 from moe_edge.training.split import Rows, Split
 
@@ -97,7 +97,7 @@ def report_experts(
     usage = predict(inside, x[split.train])["routing_weights"].mean(axis=0)
     held_out = predict(inside, x[split.test])
     first = held_out["routing_weights"].argmax(axis=1)
-    answers, target = _own_answers(model, config, held_out["expert_outputs"]), y[split.test]
+    answers, target = held_out["expert_answers"], y[split.test]
     return tuple(
         ExpertReport(
             index=index,
@@ -107,18 +107,6 @@ def report_experts(
         )
         for index, share in enumerate(usage)
     )
-
-
-def _own_answers(
-    model: keras.Model, config: MixtureConfig, outputs: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Each expert's answer in the target's unit, (n, E, K)."""
-    if config.combine is Combine.GAUSSIAN:
-        return outputs[:, :, : outputs.shape[2] // 2]
-    if config.combine is Combine.MEAN:
-        layer = model.get_layer("target_scale")
-        return outputs * np.asarray(layer.scale, np.float32) + np.asarray(layer.shift, np.float32)
-    return outputs
 
 
 def dead_expert_warnings(experts: tuple[ExpertReport, ...], config: MixtureConfig) -> tuple[str, ...]:

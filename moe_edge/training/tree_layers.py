@@ -107,8 +107,11 @@ class TreeEnsemble(keras.layers.Layer):
         """(B, F) to (B, V)."""
         if self.negated:
             x = ops.concatenate([x, -x], axis=1)
-        node = ops.zeros_like(x[:, :1], dtype="int32") + self.roots[None, :]
-        for _ in range(self.depth):
+        # The first nodes are known, so nothing asks for the number of rows: the layer converts for any batch.
+        value = ops.take(x, ops.take(self.feature, self.roots), axis=1)
+        above = ops.cast(value > ops.take(self.threshold, self.roots), "int32")
+        node = ops.take(self.first_child, self.roots) + above
+        for _ in range(self.depth - 1):
             value = ops.take_along_axis(x, ops.take(self.feature, node, axis=0), axis=1)
             above = ops.cast(value > ops.take(self.threshold, node, axis=0), "int32")
             node = ops.take(self.first_child, node, axis=0) + above

@@ -12,7 +12,6 @@ from moe_edge import Predictor
 from moe_edge.cli.main import main
 from moe_edge.config import Combine, Task
 from moe_edge.errors import DataError
-from moe_edge.pictures.diagnosis import draw_tree
 from moe_edge_converters.conversion import convert_spec
 from moe_edge_converters.given_rows import probe_rows
 from moe_edge_converters.options import ConversionOptions
@@ -137,9 +136,56 @@ def test_experts_alone_are_the_lines_that_they_were_made_as(line):
             dense.predict_experts(x)
 
 
-def test_a_tree_of_gates_is_drawn_and_a_forest_refused(tmp_path):
-    parents = {"gate_0": None, "gate_1": "gate_0", "expert_0": "gate_1", "expert_1": "gate_1", "expert_2": "gate_0"}
-    path = draw_tree(parents, {"expert_0": 0.5, "expert_1": 0.2, "expert_2": 0.3}, tmp_path / "tree.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="one root"):
-        draw_tree({"gate_0": None, "gate_1": None}, {}, tmp_path / "no.png")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The table of |x| and what ``train`` and ``convert`` make of it: a hierarchical and a decision-tree gate."""
+    folder = tmp_path_factory.mktemp("trained")
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3, 3, 300)
+    lines = [f"{value:.6f},{abs(value) - 1 + 0.1 * rng.normal():.6f}" for value in x]
+    table = folder / "line.csv"
+    table.write_text("\n".join(["x0,y", *lines]))
+    common = (str(table), "--target", "y", "--expert", "linear", "--num-experts", "4", "--strategy", "em", "--quiet")
+    for name, gate in (("hierarchy", "hierarchical"), ("tree", "decision_tree:max_depth=3")):
+        model = str(folder / f"{name}.keras")
+        result = CliRunner().invoke(main, ["train", *common, "--gate", gate, "--em-iterations", "5", "-o", model])
+        assert result.exit_code == 0, result.output
+        made = [model, str(table), "-o", str(folder / f"{name}.tflite"), "--scheme", "float32", "--quiet"]
+        result = CliRunner().invoke(main, ["convert", *made])
+        assert result.exit_code == 0, result.output
+    return folder, table
+
+
+@pytest.mark.parametrize("name", ["hierarchy", "tree"])
+def test_a_keras_model_is_diagnosed_like_its_file(trained, name, tmp_path):
+    folder, table = trained
+    found, pages = [], []
+    for suffix in ("keras", "tflite"):
+        page = tmp_path / f"{suffix}.html"
+        result = run(folder / f"{name}.{suffix}", "--data", table, "--json", "--report", page)
+        assert result.exit_code == 0, result.output
+        found.append(json.loads(result.stdout)["diagnosis"])
+        pages.append(page.read_text())
+    assert found[0]["scores"]["alone"] == pytest.approx(found[1]["scores"]["alone"], rel=1e-4)
+    assert found[0]["usage"] == pytest.approx(found[1]["usage"], abs=1e-5)
+    if name == "hierarchy":
+        assert all("The tree of gates" in page for page in pages)
+    else:
+        assert "What the gate asks" in pages[0] and "inspect MODEL.keras" in pages[1]
+
+
+def test_people_read_what_a_keras_model_is(trained):
+    folder, table = trained
+    result = run(folder / "hierarchy.keras", "--data", table)
+    assert result.exit_code == 0, result.output
+    for text in ("4 linear", "hierarchical", "└─ gate_2", "Effective experts", "Next: moe-edge convert"):
+        assert text in result.output, text
+    assert "Effective" not in run(folder / "hierarchy.keras").output
+
+
+def test_a_keras_model_without_columns_is_refused(tmp_path):
+    from moe_edge.training import create_moe_model
+
+    create_moe_model(4, 3, 2).save(tmp_path / "plain.keras")
+    result = run(tmp_path / "plain.keras")
+    assert result.exit_code == 1 and "convert it, and inspect the .tflite" in result.output

@@ -41,7 +41,7 @@ def train(table, target, output, *, seed=0, epochs=6, task=Task.CLASSIFICATION, 
 
 
 def run(*arguments):
-    return CliRunner().invoke(main, ["validate", *map(str, arguments)])
+    return CliRunner().invoke(main, ["validate", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")
@@ -164,20 +164,50 @@ def test_a_model_from_elsewhere_compares_on_the_rows_given(tmp_path):
     assert "40 rows as given" in result.output
 
 
-def test_regression_shows_rmse_and_r2(tmp_path):
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """Two outputs of different units, their mixture of Gaussians, and the table."""
+    folder = tmp_path_factory.mktemp("regression")
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, 300)
+    y = np.stack([100 * np.sin(3 * x) + 5 * random.normal(size=300), x**2 + 0.05 * random.normal(size=300)], axis=1)
+    np.savez(folder / "r.npz", x=x[:, None], y=y)
+    return folder, *train(folder / "r.npz", "y0,y1", folder / "r.keras", task=Task.REGRESSION, epochs=30)
+
+
+@pytest.mark.parametrize(("scheme", "near"), [("float32", 1e-3), ("w8a8", 0.3)])
+def test_regression_compares_errors_likelihood_and_coverage(regression, scheme, near):
+    from scipy.stats import norm
+
+    from moe_edge.training.outputs import expert_outputs
     from moe_edge_converters import convert
 
-    random = np.random.default_rng(0)
-    x = random.uniform(-1, 1, 200)
-    table = write_csv(tmp_path / "r.csv", ("x", "y"), (x, 100 * np.sin(3 * x) + random.normal(size=200)))
-    result, dataset, split = train(table, "y", tmp_path / "r.keras", task=Task.REGRESSION, epochs=20)
-    convert(
-        tmp_path / "r.keras",
-        tmp_path / "r.tflite",
-        scheme="float32",
-        calibration=dataset.features[split.train],
-        schema=result.schema,
-    )
-    outcome = run(tmp_path / "r.keras", tmp_path / "r.tflite", table)
+    folder, result, dataset, split = regression
+    rows, file = dataset.features[split.train], folder / f"{scheme}.tflite"
+    convert(folder / "r.keras", file, scheme=scheme, calibration=rows, schema=result.schema)
+    outcome = run(folder / "r.keras", file, folder / "r.npz", "--json")
+    scores = {(metric["name"], metric["output"]): metric for metric in json.loads(outcome.stdout)["report"]["metrics"]}
+    assert {name for name, _ in scores} == {"rmse", "r2", "nll", "coverage_50", "coverage_90"} and len(scores) == 9
+    likelihood = scores["nll", ""]
+    assert likelihood["tflite"]["value"] == pytest.approx(likelihood["keras"]["value"], abs=near)
+    for output in ("y0", "y1"):
+        narrow, wide = (scores[f"coverage_{percent}", output] for percent in (50, 90))
+        assert 0.1 < narrow["keras"]["value"] < wide["keras"]["value"]
+        assert all(abs(pair["keras"]["value"] - pair["tflite"]["value"]) <= 0.1 for pair in (narrow, wide))
+    x, y = dataset.features[split.test], dataset.require_target()[split.test]
+    answers = expert_outputs(result.model).predict(x, verbose=0)
+    parts = norm.pdf(y[:, None], answers["expert_means"], answers["expert_sigmas"]).prod(axis=2)
+    by_hand = -np.log((answers["routing_weights"] * parts).sum(axis=1)).mean()
+    assert likelihood["keras"]["value"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_people_read_likelihood_and_coverage(regression):
+    from moe_edge_converters import convert
+
+    folder, result, *_ = regression
+    convert(folder / "r.keras", folder / "r.tflite", scheme="float16", schema=result.schema)
+    outcome = run(folder / "r.keras", folder / "r.tflite", folder / "r.npz")
     assert outcome.exit_code == 0, outcome.output
-    assert "RMSE of y" in outcome.output and "R² of y" in outcome.output and "Same label" not in outcome.output
+    for text in ("RMSE of y0", "R² of y1", "negative log-likelihood", "in the 90 % interval of y1"):
+        assert text in outcome.output, text
+    assert "Same label" not in outcome.output

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-DEMOS = sorted((Path(__file__).parents[2] / "demos").glob("*.py"))
+FOLDER = Path(__file__).parents[2] / "demos"
+DEMOS = sorted([*FOLDER.glob("*.py"), *FOLDER.glob("*/run.py")])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_demo_runs(demo, tmp_path):
     result = subprocess.run(
         [sys.executable, str(demo), "--smoke"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300

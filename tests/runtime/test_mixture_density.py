@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +16,7 @@ from scipy.stats import norm
 
 from moe_edge import Predictor
 from moe_edge.errors import DataError
+from moe_edge.runtime import mixture_density
 from moe_edge.runtime.mixture_density import MixtureDensity, normal_cdf
 
 LEVELS = (0.01, 0.05, 0.5, 0.95, 0.999)
@@ -103,6 +108,19 @@ def test_rows_without_numbers_stay_without():
     assert np.isnan(found[0]).all() and found[1, 0, 0] == 0
 
 
+def test_many_rows_are_answered_like_one(monkeypatch):
+    density = make(7, 30, 4, 2, spread=3.0)
+    whole = density.quantiles(LEVELS)
+    monkeypatch.setattr(mixture_density, "_MOST_VALUES", 100)
+    np.testing.assert_array_equal(density.quantiles(LEVELS), whole)
+    assert make(7, 0, 4, 2).quantiles(LEVELS).shape == (0, len(LEVELS), 2)
+
+
+def test_a_row_that_no_expert_counts_for_has_no_quantile():
+    density = MixtureDensity(weights=np.zeros((1, 2)), means=np.ones((1, 2, 1)), sigmas=np.ones((1, 2, 1)))
+    assert np.isnan(density.quantiles((0.5,))).all()
+
+
 @pytest.mark.parametrize("levels", [(), (0.0,), (0.5, 1.0), (float("nan"),)])
 def test_levels_outside_are_refused(levels):
     with pytest.raises(ValueError, match="quantile level"):
@@ -134,3 +152,25 @@ def test_a_files_density_has_the_files_moments_whole_and_routed(mixture_file, sc
 def test_a_classification_has_no_quantiles(mixture_file):
     with Predictor(mixture_file("plain")) as predictor, pytest.raises(DataError, match="use predict_proba"):
         predictor.predict_quantiles(np.zeros((1, 64), np.float32))
+
+
+def test_the_old_runtime_gives_the_same_quantiles(mixture_file, old_runtime_python, tmp_path):
+    path = mixture_file("regression", scheme="w8a8")
+    x = np.random.default_rng(3).normal(size=(20, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    script = (
+        "import sys, numpy as np; from moe_edge import Predictor; x = np.load(sys.argv[2])\n"
+        "dense, routed = Predictor(sys.argv[1], mode='dense'), Predictor(sys.argv[1], top_k=2)\n"
+        "assert dense.backend == 'tflite-runtime' and 'scipy' not in sys.modules\n"
+        "np.savez(sys.argv[3], dense=dense.predict_quantiles(x), routed=routed.predict_quantiles(x))"
+    )
+    command = [str(old_runtime_python), "-c", script, str(path), str(tmp_path / "x.npy"), str(tmp_path / "q.npz")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "q.npz") as found:
+        for name, options in (("dense", {"mode": "dense"}), ("routed", {"top_k": 2})):
+            with Predictor(path, **options) as predictor:
+                # Runtimes round an int8 activation differently in its last step: a hundredth of the answers' range.
+                wanted = predictor.predict_quantiles(x)
+                np.testing.assert_allclose(found[name], wanted, atol=0.01 * np.ptp(wanted))

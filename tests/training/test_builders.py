@@ -91,7 +91,7 @@ def test_any_architecture_may_be_passed(tmp_path):
     model.fit(x, np.arange(8) % 3, verbose=0)
     again = reloaded(model, tmp_path)
     assert answer(full_outputs(again), x)["routing_weights"].shape == (8, 2)
-    assert answer(expert_outputs(again), x)["expert_outputs"].shape == (8, 2, 3)
+    assert answer(expert_outputs(again), x)["expert_answers"].shape == (8, 2, 3)
 
 
 def test_experts_of_the_wrong_shape_are_refused_by_name():

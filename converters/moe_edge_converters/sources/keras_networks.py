@@ -20,7 +20,8 @@ from ai_edge_litert import schema_py_generated as schema
 from moe_edge.errors import ConversionError
 from moe_edge_converters.file_writer import pack, read_model
 from moe_edge_converters.graphs.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATIONS
-from moe_edge_converters.graphs.tree_graph import TreeTables, tree_network
+from moe_edge_converters.graphs.tree_graph import tree_network
+from moe_edge_converters.graphs.tree_walk import TreeTables
 from moe_edge_converters.sources.batch_axis import choose_probe, free_probed_batch
 from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
 

@@ -20,7 +20,7 @@ from moe_edge.manifest import Manifest
 from moe_edge.runtime.backends import AUTO
 from moe_edge.runtime.benchmark.campaign import Entrant, Progress, Result, run_campaign
 from moe_edge.runtime.benchmark.part_times import WHOLE
-from moe_edge.runtime.benchmark.points import XNNPACK_OFF, list_points
+from moe_edge.runtime.benchmark.points import BY_BRANCHES, XNNPACK_OFF, list_points
 from moe_edge.runtime.csv_rows import read_chunks
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.schema import ColumnKind
@@ -91,7 +91,8 @@ class ModelBenchmark:
 
     def _native_us(self, result: Result) -> float | None:
         """The invokes that a row of this mode is made of."""
-        if result.times[0].batch_size != 1 or result.name.endswith(XNNPACK_OFF):
+        # Gates run one by one are no invoke of ``parts_us``.
+        if result.times[0].batch_size != 1 or result.name.endswith((XNNPACK_OFF, BY_BRANCHES)):
             return None
         if result.name in ("dense", BARE_NAME):
             return self.parts_us.get(WHOLE)

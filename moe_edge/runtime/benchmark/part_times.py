@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.runtime.backends import AUTO, allocate, load_backend
+from moe_edge.runtime.model_check import SIGNATURE
 from moe_edge.runtime.model_file import ModelFile
-from moe_edge.runtime.predictor import SIGNATURE
 
 WHOLE = "whole graph"
 _ROWS = 16

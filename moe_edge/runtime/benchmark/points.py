@@ -14,7 +14,7 @@ from moe_edge.manifest import Manifest
 MASSES = (0.9, 0.99, 0.999)
 """Gate mass at which routed execution may stop: where nobody says otherwise."""
 
-XNNPACK_OFF = ", XNNPACK off"
+XNNPACK_OFF, BY_BRANCHES = ", XNNPACK off", ", by branches"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def list_points(
         xnnpack_off: Whether dense and routed are also measured without the XNNPACK delegate.
 
     Returns:
-        Dense first; no routed ones where the file can't run its experts alone.
+        Dense first; no routed ones where the file can't run its experts alone. The first routed one again with the gate
+        run branch by branch, where that is a hierarchy.
     """
     points = [OperatingPoint("dense", {"mode": "dense", "xnnpack": True})]
     if xnnpack_off:
@@ -65,6 +66,8 @@ def list_points(
         OperatingPoint(f"routed top-{count}", {"mode": "routed", "top_k": count}) for count in dict.fromkeys(counts)
     ]
     routed += [OperatingPoint(f"routed mass {mass:g}", {"mode": "routed", "mass": mass}) for mass in masses]
+    if manifest.extras.get("gate_tree") is not None and routed:
+        routed.insert(1, OperatingPoint(f"{routed[0].name}{BY_BRANCHES}", {**routed[0].options, "branches": True}))
     points += [OperatingPoint(point.name, {**point.options, "xnnpack": True}) for point in routed]
     if xnnpack_off and routed:
         points.append(OperatingPoint(f"{routed[0].name}{XNNPACK_OFF}", {**routed[0].options, "xnnpack": False}))

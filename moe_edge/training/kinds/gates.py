@@ -77,16 +77,19 @@ class HierarchicalGateKind(NeuralGate, FittedGate):
     """A tree of gates (Jordan & Jacobs 1994), linear ones as theirs unless ``hidden`` is set.
 
     Options: ``branching``, branches of a gate in a balanced tree; ``tree``, an explicit one as nested lists of experts'
-    indices, such as ``[[0, 1], [2, [3, 4]]]``; ``hidden``, whether every gate has the configured hidden layers.
+    indices, such as ``[[0, 1], [2, [3, 4]]]``; ``hidden``, whether every gate has the configured hidden layers;
+    ``grow``, whether strategy em grows the tree from two experts (``strategies.growth``) instead.
     """
 
     name = "hierarchical"
-    options = {"branching": 2, "tree": [], "hidden": False}  # noqa: RUF012 - declared by the base
+    options = {"branching": 2, "tree": [], "hidden": False, "grow": False}  # noqa: RUF012 - declared by the base
 
     def build(self, job: GateJob) -> keras.Model:
         """Build (B, *input_shape) to (B, E)."""
         _refuse_z_loss(job, self.name, "its logits are logarithms of weights, normalised by themselves")
         options = with_defaults(self, job.options)
+        if options["grow"]:
+            raise ValueError("hierarchical: grow=true grows a tree split by split; expected strategy em")
         tree = (
             GateTree.from_nested(options["tree"])
             if options["tree"]

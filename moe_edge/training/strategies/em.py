@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from moe_edge.config import Combine
 from moe_edge.training.score import predict
+from moe_edge.training.strategies.growth import asks_growth, grow
 from moe_edge.training.strategies.likelihood import log_gate, log_likelihoods, responsibilities
 from moe_edge.training.strategies.part_fits import LEAST_ROWS, ExpertFits, GateFit, Snapshot
 from moe_edge.training.strategies.problem import Outcome, Problem
@@ -60,7 +61,13 @@ def train_by_em(problem: Problem) -> Outcome:
             f"got {problem.config.combine.value}"
         )
     trunk, features = learn_trunk(problem)
-    run = _Run(problem, features)
+    if asks_growth(problem):
+        problem, pieces = grow(
+            problem, features[problem.split.train], lambda smaller, start: _Run(smaller, features, start)
+        )
+    else:
+        pieces = problem.pieces
+    run = _Run(problem, features, pieces)
     history: dict[str, list[float]] = {"log_likelihood": [], "val_log_likelihood": [], "rejected": []}
     best, best_value, best_epoch, calm = run.snapshot(), -np.inf, 1, 0
     for iteration in range(1, problem.training.em_iterations + 1):
@@ -85,7 +92,7 @@ def train_by_em(problem: Problem) -> Outcome:
 class _Run:
     """Parts and rows of one EM."""
 
-    def __init__(self, problem: Problem, features: npt.NDArray[np.float32]) -> None:
+    def __init__(self, problem: Problem, features: npt.NDArray[np.float32], pieces: Array) -> None:
         self._combine = problem.config.combine
         train, validation = problem.split.train, problem.split.validation
         self._count = len(train)
@@ -95,14 +102,20 @@ class _Run:
         self.experts, self.gate = ExpertFits(problem, shape), GateFit(problem, shape)
         epochs = min(problem.training.epochs, START_EPOCHS)
         x, targets = self._x[: self._count], self._targets[: self._count]
-        self.experts.fit(x, targets, problem.pieces, epochs=epochs)
-        self.gate.fit(x, problem.pieces, epochs=epochs)
+        self.experts.fit(x, targets, pieces, epochs=epochs)
+        self.gate.fit(x, pieces, epochs=epochs)
         self._state = _State(self._expert_logs(), self._gate_logs())
 
     def log_likelihood(self) -> tuple[float, float]:
         """Mean of the training rows, and of the validation rows."""
         _, rows = responsibilities(self._state.experts + self._state.gate)
         return float(rows[: self._count].mean()), float(rows[self._count :].mean())
+
+    def shares_and_likelihoods(self) -> tuple[Array, Array]:
+        """Responsibilities and experts' log-likelihoods of the training rows, each (n, E)."""
+        n = self._count
+        h, _ = responsibilities(self._state.experts[:n] + self._state.gate[:n])
+        return h, self._state.experts[:n]
 
     def step(self) -> int:
         """One E step and one M step; returns how many parts' fits were not accepted."""
