@@ -51,7 +51,7 @@ def draw_picture(picture: Picture, made: list[Made], path: Path) -> Path:
     for panel, each in zip(panels, made, strict=False):
         with Predictor(each.path, mode="auto" if "--top-k" in each.job.options else "dense") as predictor:
             _DRAW[picture.style](panel, each, predictor)
-    return save_figure(figure, path, colours=64, dpi=96)
+    return save_figure(figure, path, colours=160, dpi=120)
 
 
 def _name(axes: Axes, made: Made) -> None:

@@ -50,7 +50,7 @@ def save_figure(figure: Figure, path: Path, *, colours: int | None = None, dpi: 
         figure.savefig(temporary, format="png", dpi=dpi)
         if colours is not None:
             with Image.open(temporary) as image:
-                small = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+                small = image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
             small.save(temporary, format="png", optimize=True)
     return path
 
