@@ -1,4 +1,4 @@
-"""How the command line spells an expert, a gate or a trunk: ``KIND[:UNITS,...][,option=value,...]``.
+"""How the command line spells an expert, a gate or a trunk: ``KIND[:UNITS,...,option=value,...]``.
 
 ``dense:64,32``, ``random_forest:max_depth=8,count=3``, ``conv2d:shape=8x8x1,filters=16x32``.
 Layer: command line.
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-SHAPE = "KIND[:UNITS,...][,OPTION=VALUE,...]"
+SHAPE = "KIND[:UNITS,...,OPTION=VALUE,...]"
 
 _LAYERED = ("dense", "conv1d", "conv2d", "gru", "lstm", "keras")
 _LAYERED_GATES = ("dense", "hierarchical")
