@@ -133,7 +133,11 @@ _TRAINING = (
     option("--recipe", type=_choice(Recipe), help="Loss and schedule.  [default: competitive]"),
     option("--epochs", type=_AT_LEAST_1, help="Most epochs.  [default: 100, or 300 below 1000 rows; classical: 10]"),
     option("--batch-size", type=_AT_LEAST_1, help="Rows a step.  [default: 64, or 32 below 1000 rows; classical: 32]"),
-    option("--learning-rate", type=float, help="Adam's step at the start.  [default: 0.002; classical: 0.001]"),
+    option(
+        "--learning-rate",
+        type=float,
+        help="Adam's step at the start.  [default: 0.002; linear experts: 0.01; classical: 0.001]",
+    ),
     option("--label-smoothing", type=float, help="In [0, 1).  [default: 0.1; classical: 0]"),
     option("--patience", type=_AT_LEAST_1, help="Epochs without a better validation loss.  [default: 20]"),
     option("--em-iterations", type=_AT_LEAST_1, help="Most iterations of em.  [default: 30]"),

@@ -97,7 +97,11 @@ def complete_job(settings: Mapping[str, Any], *, task: Task, num_rows: int) -> J
     if recipe is Recipe.CLASSICAL:
         gate.setdefault("load_balancing_coef", 0.0)
     default = Combine.PROBABILITIES if task is Task.CLASSIFICATION else Combine.GAUSSIAN
-    base = TrainingConfig.classical() if recipe is Recipe.CLASSICAL else competitive_training(num_rows)
+    experts = mixture.get("experts") or [mixture.get("expert", {})]
+    linear = all(expert.get("kind", "dense") == "linear" for expert in experts)
+    base = TrainingConfig.classical()
+    if recipe is not Recipe.CLASSICAL:
+        base = competitive_training(num_rows, linear_experts=linear)
     return from_dict(
         JobConfig,
         {

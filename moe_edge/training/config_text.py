@@ -29,7 +29,7 @@ _DEPENDS: Mapping[tuple[type, str], str] = {
     (GateConfig, "load_balancing_coef"): "0.1 * max(1, num_experts / 8); classical: 0",
     (TrainingConfig, "epochs"): "100, or 300 below 1000 rows; classical: 10",
     (TrainingConfig, "batch_size"): "64, or 32 below 1000 rows; classical: 32",
-    (TrainingConfig, "learning_rate"): "0.002; classical: 0.001",
+    (TrainingConfig, "learning_rate"): "0.002, or 0.01 when all experts are linear; classical: 0.001",
     (TrainingConfig, "label_smoothing"): "0.1; classical: 0",
     (TrainingConfig, "competitive_weight"): "0.5; classical: 0",
 }

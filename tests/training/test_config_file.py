@@ -33,6 +33,7 @@ from moe_edge.training.config_file import (
     write_job,
 )
 from moe_edge.training.config_text import meanings, render_settings
+from moe_edge.training.recipes import LINEAR_EXPERTS_RATE
 
 CONFIGS = (DataConfig, MixtureConfig, ExpertConfig, TrunkConfig, GateConfig, TrainingConfig, PiecesConfig)
 
@@ -267,3 +268,13 @@ def test_a_rows_shape_is_told_to_the_parts_that_take_one():
     assert trunk.trunk.options == {"shape": [100, 3]} and trunk.expert.options == {}
     assert told(MixtureConfig(expert=ExpertConfig(kind="conv1d")), None).expert.options == {}
     assert told(MixtureConfig(expert=ExpertConfig(kind="gru")), (8, 8, 3)).expert.options == {}
+
+
+def test_linear_experts_learn_in_larger_steps():
+    def rate(*kinds):
+        experts = [{"kind": kind} for kind in kinds]
+        return complete_job({"mixture": {"experts": experts}}, task=Task.CLASSIFICATION, num_rows=50).training
+
+    assert rate("linear", "linear").learning_rate == LINEAR_EXPERTS_RATE > rate("linear", "dense").learning_rate
+    asked = {"mixture": {"expert": {"kind": "linear"}}, "training": {"learning_rate": 0.5}}
+    assert complete_job(asked, task=Task.CLASSIFICATION, num_rows=50).training.learning_rate == 0.5
