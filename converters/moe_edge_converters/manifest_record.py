@@ -79,13 +79,12 @@ def describe_file(
 def with_golden(manifest: Manifest, rows: Rows, predictions: Rows, routing_weights: Rows) -> Manifest:
     """Put a few rows with the file's own answers and routing into the manifest.
 
-    Inputs are rounded to seven digits *before* they were answered, or the answers would be those of other rows.
+    Inputs have nine digits, which give back every float32 exactly; answers eight, finer than what ``verify`` compares.
     """
     count = max(1, min(MAX_GOLDEN_ROWS, MAX_GOLDEN_VALUES // max(1, rows[0].size)))
     inputs = tuple(
-        tuple(None if np.isnan(value) else float(f"{value:.7g}") for value in row.reshape(-1)) for row in rows[:count]
+        tuple(None if np.isnan(value) else float(f"{value:.9g}") for value in row.reshape(-1)) for row in rows[:count]
     )
-    # Eight digits: verify compares to 1e-6, of which rounding may take no visible part.
     answers, weights = (
         tuple(tuple(float(f"{value:.8g}") for value in row) for row in table[:count])
         for table in (predictions, routing_weights)

@@ -242,7 +242,9 @@ def _run_signatures(file: ModelFile, backend: Backend) -> None:
         try:
             answers = interpreter.get_signature_runner(name)(**given)
         except (RuntimeError, ValueError) as error:
-            raise ModelFileError(f"{file.source}: the signature {name} doesn't run: {backend.refusal(error)}") from error
+            raise ModelFileError(
+                f"{file.source}: the signature {name} doesn't run: {backend.refusal(error)}"
+            ) from error
         for key, index in signature.outputs.items():
             if tuple(answers[key].shape) != tensors[index].shape:
                 raise ModelFileError(
