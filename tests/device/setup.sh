@@ -77,6 +77,22 @@ if ! command -v qemu-aarch64 >/dev/null || ! command -v qemu-arm >/dev/null; the
     fetch amd64 /var/lib/dpkg/status qemu-user
     unpack amd64 "$folder/host"
 fi
+
+# What QEMU shows of the host is an x86 processor, at which ai-edge-litert crashes; kernels are chosen by "CPU part".
+# A path in the sysroot is opened before the host's. One sysroot a board, hard-linked.
+board() { # board NAME ARCHITECTURE PART FEATURES
+    cp -al "$folder/$2" "$folder/root-$1"
+    mkdir -p "$folder/root-$1/proc"
+    local core
+    for core in 0 1 2 3; do
+        printf 'processor\t: %d\nBogoMIPS\t: 108.00\nFeatures\t: %s\nCPU implementer\t: 0x41\n' "$core" "$4"
+        printf 'CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: %s\nCPU revision\t: 3\n\n' "$3"
+    done >"$folder/root-$1/proc/cpuinfo"
+}
+board pi3 arm64 0xd03 'fp asimd evtstrm crc32 cpuid'
+board pi4 arm64 0xd08 'fp asimd evtstrm crc32 cpuid'
+board pi5 arm64 0xd0b 'fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp'
+board pi2 armhf 0xc07 'half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm'
 wait "$wheels_job"
 rm -rf "$folder"/apt-* "$folder"/debs-*
 echo "$stamp" >"$folder/.made"
