@@ -173,3 +173,24 @@ def mixture_file(tmp_path_factory: pytest.TempPathFactory) -> MixtureFile:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rewrite_manifest() -> Callable[[Path, Callable[[str], str]], bytes]:
+    """Gives a file with a changed manifest, not longer than it was, and a digest that agrees with it."""
+    from moe_edge.manifest import HASH_NAME, MANIFEST_NAME
+    from moe_edge.runtime.integrity import DIGEST_BYTES, digest_head
+    from moe_edge.runtime.model_file import ModelFile
+
+    def rewrite(path: Path, change: Callable[[str], str]) -> bytes:
+        with ModelFile.open(path) as file:
+            (at, size), (digests, _) = file.structure.metadata[MANIFEST_NAME], file.structure.metadata[HASH_NAME]
+            head = file.structure.head
+        content = bytearray(path.read_bytes())
+        changed = change(content[at : at + size].decode()).encode()
+        assert len(changed) <= size
+        content[at : at + size] = changed.ljust(size)  # JSON may end in blanks
+        content[digests : digests + DIGEST_BYTES] = digest_head(content, head=head, hash_at=digests)
+        return bytes(content)
+
+    return rewrite

@@ -94,7 +94,7 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether every mode answers as stored."""
-        # Not "<=" negated: NaN fails.
+        # A value that isn't finite counts as infinitely far, so it fails.
         return all(check.worst <= self.tolerance for check in self.modes)
 
 

@@ -16,8 +16,9 @@ mark = ctypes.CDLL(None).syscall
 
 with Predictor(model, mode="routed" if mode == "routed" else "dense") as predictor:
     row = golden_rows(predictor.manifest, model)[:1]
-    if mode == "invoke":
-        interpreter = load_backend().interpreter(model)
+    if mode in ("invoke", "plain"):
+        # "plain" is without XNNPACK, as Predictor(xnnpack=False) and files above 64 MiB run.
+        interpreter = load_backend().interpreter(model, xnnpack=None if mode == "invoke" else False)
         interpreter.allocate_tensors()
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(row))
         call = interpreter.invoke

@@ -104,7 +104,7 @@ class EmulatedPi:
 
         Args:
             model: A .tflite of moe-edge.
-            mode: ``invoke`` for the runtime's own work on the whole graph, ``dense`` or ``routed`` for
+            mode: ``invoke`` for the runtime's own work on the whole graph, ``plain`` the same without XNNPACK, ``dense`` or ``routed`` for
                 ``Predictor.predict_raw``, Python included.
         """
         result = self.python(COUNT, model, mode, plugin=True)

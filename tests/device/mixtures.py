@@ -17,10 +17,59 @@ def make_files(folder: Path, mixture_file: Callable[..., Path]) -> dict[str, Pat
         "dynamic_w8": mixture_file("table", scheme="dynamic_w8", per_tensor=True),
         "gaussian": mixture_file("regression", scheme="w8a8"),
         "table": mixture_file("table"),
+        "forest": make_forest(folder / "forest.tflite"),
+        "gaussian-gate": make_gaussian_gate(folder / "gaussian-gate.tflite"),
     }
     for layout in ("gather", "fully_connected"):
         files[f"top1-{layout}"] = make_top_1(folder / f"top1-{layout}.tflite", layout)
     return files
+
+
+def make_forest(path: Path) -> Path:
+    """A random forest and a dense network as experts of one mixture."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    from moe_edge.training import create_moe_model, estimator_model
+    from moe_edge_converters import convert
+
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(300, 6)).astype(np.float32)
+    y = np.digitize(x[:, 0] * x[:, 1], [-0.3, 0.3])
+    forest = RandomForestClassifier(9, max_depth=5, random_state=0).fit(x, y)
+    experts = [estimator_model(forest, 6, num_outputs=3) for _ in range(2)]
+    model = create_moe_model(6, 3, 2, expert=experts)
+    convert(model, path, calibration=x, scheme="float32")
+    return path
+
+
+def make_gaussian_gate(path: Path) -> Path:
+    """Four dense experts behind a Gaussian gate with full covariances."""
+    from moe_edge.config import Combine, Task
+    from moe_edge_converters.conversion import ConversionOptions, convert_spec
+    from moe_edge_converters.given_rows import probe_rows
+    from moe_edge_converters.graphs.gaussian_gate_graph import gaussian_gate_graph
+    from moe_edge_converters.schemes.scheme import Scheme
+    from moe_edge_converters.spec import MixtureSpec, dense_stack
+
+    rng = np.random.default_rng(5)
+    spec = MixtureSpec(
+        task=Task.CLASSIFICATION,
+        combine=Combine.PROBABILITIES,
+        input_shape=(4,),
+        gate=gaussian_gate_graph(
+            (4,),
+            peak=rng.normal(size=4),
+            mean=rng.normal(size=(4, 4)),
+            whitening=np.tril(rng.normal(size=(4, 4, 4)), -1) * 0.3 + np.eye(4),
+            temperature=0.5,
+            columns=(0, 1, 2, 3),
+        ),
+        experts=tuple(dense_stack([(rng.normal(size=(4, 3)), rng.normal(size=3), "softmax")]) for _ in range(4)),
+        num_outputs=3,
+    )
+    options = ConversionOptions(scheme=Scheme.FLOAT32)
+    convert_spec(spec, path, reference=None, rows=probe_rows(spec), options=options, schema=None)
+    return path
 
 
 def make_top_1(path: Path, layout: str) -> Path:
@@ -29,6 +78,7 @@ def make_top_1(path: Path, layout: str) -> Path:
     from moe_edge_converters.conversion import ConversionOptions, convert_spec
     from moe_edge_converters.given_rows import probe_rows
     from moe_edge_converters.options import Layout
+    from moe_edge_converters.schemes.scheme import Scheme
     from moe_edge_converters.spec import MixtureSpec, dense_stack
 
     rng = np.random.default_rng(3)
@@ -54,6 +104,6 @@ def make_top_1(path: Path, layout: str) -> Path:
         experts=tuple(network(64, 128, 10) for _ in range(32)),
         num_outputs=10,
     )
-    options = ConversionOptions(top_k=1, layout=Layout(layout))
+    options = ConversionOptions(scheme=Scheme.FLOAT32, top_k=1, layout=Layout(layout))
     convert_spec(spec, path, reference=None, rows=probe_rows(spec), options=options, schema=None)
     return path

@@ -1,29 +1,14 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moe_edge.errors import ModelFileError
-from moe_edge.manifest import HASH_NAME, MANIFEST_NAME, Golden, Manifest
-from moe_edge.runtime.integrity import DIGEST_BYTES, digest_head
+from moe_edge.manifest import Golden, Manifest
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.runtime.verification import FLOAT_TOLERANCE, INT8_STEP, OLD_FLOAT_TOLERANCE, default_tolerance, verify
-
-
-def rewrite_manifest(path: Path, change) -> bytes:
-    """The file with a changed manifest of the same length, and a digest that agrees with it."""
-    with ModelFile.open(path) as file:
-        (at, size), (digests, _) = file.structure.metadata[MANIFEST_NAME], file.structure.metadata[HASH_NAME]
-        head = file.structure.head
-    content = bytearray(path.read_bytes())
-    changed = change(content[at : at + size].decode()).encode()
-    assert len(changed) <= size
-    content[at : at + size] = changed.ljust(size)  # JSON may end in blanks
-    content[digests : digests + DIGEST_BYTES] = digest_head(content, head=head, hash_at=digests)
-    return bytes(content)
 
 
 @pytest.mark.parametrize("kind", ["plain", "table", "regression"])
@@ -57,7 +42,7 @@ def alter(key):
 
 
 @pytest.mark.parametrize("key", ["predictions", "routing_weights"])
-def test_another_stored_answer_fails(mixture_file, key):
+def test_another_stored_answer_fails(mixture_file, rewrite_manifest, key):
     content = rewrite_manifest(mixture_file("plain"), alter(key))
     found = verify(content)
     assert not found.passed
@@ -65,7 +50,7 @@ def test_another_stored_answer_fails(mixture_file, key):
     assert verify(content, tolerance=0.01).passed
 
 
-def test_a_file_of_before_routing_was_stored_opens_with_a_wider_tolerance(mixture_file):
+def test_a_file_of_before_routing_was_stored_opens_with_a_wider_tolerance(mixture_file, rewrite_manifest):
     def drop(text):
         data = json.loads(text)
         del data["golden"]["routing_weights"]
@@ -76,7 +61,7 @@ def test_a_file_of_before_routing_was_stored_opens_with_a_wider_tolerance(mixtur
     assert all(check.max_routing_difference is None for check in found.modes)
 
 
-def test_golden_rows_that_do_not_fit_are_refused(mixture_file):
+def test_golden_rows_that_do_not_fit_are_refused(mixture_file, rewrite_manifest):
     def shorten(text):
         data = json.loads(text)
         data["golden"]["predictions"].pop()
@@ -86,7 +71,7 @@ def test_golden_rows_that_do_not_fit_are_refused(mixture_file):
         verify(rewrite_manifest(mixture_file("plain"), shorten))
 
 
-def test_a_file_without_golden_rows_is_refused(mixture_file):
+def test_a_file_without_golden_rows_is_refused(mixture_file, rewrite_manifest):
     def empty(text):
         data = json.loads(text)
         del data["golden"]
