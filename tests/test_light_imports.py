@@ -30,6 +30,8 @@ SHARED = (
     "atomic",
     "cli.main",
     "cli.predict",
+    "cli.verify",
+    "runtime.verification",
     "cli.doctor",
 )
 
