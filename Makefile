@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo s-curve gallery test lint bench wheel clean
+.PHONY: help demo s-curve gallery test lint bench device wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -56,10 +56,14 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	for script in file_sizes startup speed forest; do $(BIN)/python benchmarks/$$script.py; done
 
+# make device the table of docs/RASPBERRY_PI.md, on emulated boards
+device: $(STAMP)
+	$(BIN)/python benchmarks/device.py
+
 # make wheel  the wheel, in dist/
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --outdir dist .
 
 # make clean  remove what make made, .venv included
 clean:
-	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .device build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -61,10 +61,12 @@ class Golden:
     Attributes:
         inputs: Raw rows; None stands for a missing value (JSON has no NaN).
         predictions: The file's ``prediction`` for each row.
+        routing_weights: Its ``routing_weights`` for each row; None in files that were written before they were stored.
     """
 
     inputs: tuple[tuple[float | None, ...], ...] = ()
     predictions: tuple[tuple[float, ...], ...] = ()
+    routing_weights: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +61,25 @@ def rows_at_thresholds():
         return rows.reshape(-1, num_features)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, built from a copy: a build leaves folders behind, and stale ones would end up in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "tree"
+    copy.mkdir()
+    for name in ("moe_edge", "converters", "pyproject.toml", "README.md", "LICENSE"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, copy / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(copy)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (built,) = folder.glob("*.whl")
+    return built
 
 
 def _stack(rng: np.random.Generator, sizes: list[int], last: str):
@@ -170,3 +190,24 @@ def mixture_file(tmp_path_factory: pytest.TempPathFactory) -> MixtureFile:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rewrite_manifest() -> Callable[[Path, Callable[[str], str]], bytes]:
+    """Gives a file with a changed manifest, not longer than it was, and a digest that agrees with it."""
+    from moe_edge.manifest import HASH_NAME, MANIFEST_NAME
+    from moe_edge.runtime.integrity import DIGEST_BYTES, digest_head
+    from moe_edge.runtime.model_file import ModelFile
+
+    def rewrite(path: Path, change: Callable[[str], str]) -> bytes:
+        with ModelFile.open(path) as file:
+            (at, size), (digests, _) = file.structure.metadata[MANIFEST_NAME], file.structure.metadata[HASH_NAME]
+            head = file.structure.head
+        content = bytearray(path.read_bytes())
+        changed = change(content[at : at + size].decode()).encode()
+        assert len(changed) <= size
+        content[at : at + size] = changed.ljust(size)  # JSON may end in blanks
+        content[digests : digests + DIGEST_BYTES] = digest_head(content, head=head, hash_at=digests)
+        return bytes(content)
+
+    return rewrite

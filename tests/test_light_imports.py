@@ -31,6 +31,8 @@ SHARED = (
     "atomic",
     "cli.main",
     "cli.predict",
+    "cli.verify",
+    "runtime.verification",
     "cli.doctor",
 )
 

@@ -40,12 +40,14 @@ class AnswerCheck:
         max_abs_error: Largest absolute difference of a predicted value.
         top1_agreement: Share of rows with the same class; None for regression.
         predictions: The file's own answers, float32 (n, K).
+        routing_weights: The weight of each expert in them, float32 (n, E).
     """
 
     num_rows: int
     max_abs_error: float
     top1_agreement: float | None
     predictions: npt.NDArray[np.float32] = field(repr=False)
+    routing_weights: npt.NDArray[np.float32] = field(repr=False)
 
 
 def check_answers(
@@ -69,7 +71,8 @@ def check_answers(
         ConversionError: If an answer isn't finite, or a lossless file differs.
     """
     with Predictor(file) as predictor:
-        got = predictor.predict_raw(rows)["prediction"]
+        raw = predictor.predict_raw(rows)
+    got = raw["prediction"]
     if got.shape != expected.shape:
         raise ConversionError(f"expected answers of shape {expected.shape}, the file gives {got.shape}")
     if not np.isfinite(expected).all():
@@ -95,7 +98,13 @@ def check_answers(
                 f"the file gives its source's class for {agreement:.0%} of {len(rows)} rows, expected at least "
                 f"{LEAST_AGREEMENT:.0%}; choose another scheme, such as w8a16 or float16"
             )
-    return AnswerCheck(num_rows=len(rows), max_abs_error=error, top1_agreement=agreement, predictions=got)
+    return AnswerCheck(
+        num_rows=len(rows),
+        max_abs_error=error,
+        top1_agreement=agreement,
+        predictions=got,
+        routing_weights=raw["routing_weights"],
+    )
 
 
 def start_runtime() -> None:

@@ -263,7 +263,8 @@ def convert_spec(
             file, check_batch, expected, task=spec.task, lossless=options.lossless and spec.top_k is None
         )
 
-    manifest = with_golden(manifest, check_batch, check(assembly.to_bytes(manifest)).predictions)
+    answers = check(assembly.to_bytes(manifest))
+    manifest = with_golden(manifest, check_batch, answers.predictions, answers.routing_weights)
     report = check_target(
         assembly.to_bytes(manifest), options.target, check_batch, classifies=spec.task is Task.CLASSIFICATION
     )

@@ -76,14 +76,20 @@ def describe_file(
     )
 
 
-def with_golden(manifest: Manifest, rows: Rows, predictions: Rows) -> Manifest:
-    """Put a few rows with the file's own answers into the manifest."""
+def with_golden(manifest: Manifest, rows: Rows, predictions: Rows, routing_weights: Rows) -> Manifest:
+    """Put a few rows with the file's own answers and routing into the manifest.
+
+    Inputs have nine digits, which give back every float32 exactly; answers eight, finer than what ``verify`` compares.
+    """
     count = max(1, min(MAX_GOLDEN_ROWS, MAX_GOLDEN_VALUES // max(1, rows[0].size)))
     inputs = tuple(
-        tuple(None if np.isnan(value) else float(f"{value:.7g}") for value in row.reshape(-1)) for row in rows[:count]
+        tuple(None if np.isnan(value) else float(f"{value:.9g}") for value in row.reshape(-1)) for row in rows[:count]
     )
-    answers = tuple(tuple(float(f"{value:.6g}") for value in row) for row in predictions[:count])
-    return replace(manifest, golden=Golden(inputs=inputs, predictions=answers))
+    answers, weights = (
+        tuple(tuple(float(f"{value:.8g}") for value in row) for row in table[:count])
+        for table in (predictions, routing_weights)
+    )
+    return replace(manifest, golden=Golden(inputs=inputs, predictions=answers, routing_weights=weights))
 
 
 def _parts(spec: MixtureSpec, options: ConversionOptions) -> list[Part]:

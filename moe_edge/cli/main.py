@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "Train a mixture of experts on a table.",
     "convert": "Convert a Keras mixture to one .tflite file.",
     "validate": "Check that the .tflite answers like the Keras model.",
+    "verify": "Check on a device that a .tflite answers as where it was written.",
     "predict": "Answer the rows of a table.",
     "inspect": "Show what is inside a .tflite file.",
     "benchmark": "Measure speed and memory in every mode.",

@@ -146,6 +146,11 @@ class Predictor:
         self._labels = np.asarray(self.manifest.schema.labels, dtype=np.str_)
 
     @property
+    def file(self) -> ModelFile:
+        """The open, verified file."""
+        return self._file
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes, or of a regression's outputs, in output order."""
         return self.manifest.schema.labels

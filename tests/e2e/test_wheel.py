@@ -2,10 +2,8 @@
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,6 @@ from moe_edge.runtime.predictor import Predictor
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-TREE = ("moe_edge", "converters", "pyproject.toml", "README.md", "LICENSE")
 MAIN = "from moe_edge.cli.main import main; main()"
 NO_TRAINING_STACK = "import importlib.util, sys; sys.exit(any(map(importlib.util.find_spec, sys.argv[1:])))"
 TRAINING_STACK = ("tensorflow", "keras", "pandas", "sklearn", "ai_edge_quantizer", "matplotlib")
@@ -37,23 +33,6 @@ def run(*command, cwd, check=True, **environment):
     )
     assert not check or result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy: a build leaves folders behind, and stale ones would end up in it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "tree"
-    copy.mkdir()
-    for name in TREE:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(source, copy / name)
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, copy, cwd=folder)
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
