@@ -31,7 +31,6 @@ SHARED = (
     "cli.main",
     "cli.predict",
     "cli.verify",
-    "runtime.verification",
     "cli.doctor",
 )
 
