@@ -32,7 +32,6 @@ SHARED = (
     "cli.main",
     "cli.predict",
     "cli.verify",
-    "runtime.verification",
     "cli.doctor",
 )
 

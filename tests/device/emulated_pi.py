@@ -51,7 +51,12 @@ def set_up() -> str | None:
     if not sys.platform.startswith("linux") or shutil.which("bash") is None:
         return "expected Linux with bash"
     result = subprocess.run(
-        ["bash", str(HERE / "setup.sh"), str(FOLDER)], capture_output=True, text=True, check=False, timeout=900
+        ["bash", str(HERE / "setup.sh"), str(FOLDER)],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
     return None if result.returncode == 0 else f"tests/device/setup.sh: {result.stderr.strip()[-600:]}"
 

@@ -26,7 +26,7 @@ def make_files(folder: Path, mixture_file: Callable[..., Path]) -> dict[str, Pat
 
 
 def make_forest(path: Path) -> Path:
-    """A random forest and a dense network as experts of one mixture."""
+    """Two random forests as the experts of a mixture."""
     from sklearn.ensemble import RandomForestClassifier
 
     from moe_edge.training import create_moe_model, estimator_model
@@ -35,9 +35,9 @@ def make_forest(path: Path) -> Path:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(300, 6)).astype(np.float32)
     y = np.digitize(x[:, 0] * x[:, 1], [-0.3, 0.3])
-    forest = RandomForestClassifier(9, max_depth=5, random_state=0).fit(x, y)
-    experts = [estimator_model(forest, 6, num_outputs=3) for _ in range(2)]
-    model = create_moe_model(6, 3, 2, expert=experts)
+    forests = [RandomForestClassifier(9, max_depth=5, random_state=seed).fit(x, y) for seed in range(2)]
+    ready = [estimator_model(forest, 6, num_outputs=3) for forest in forests]
+    model = create_moe_model(6, 3, 2, expert=lambda input_dim, output_dim: ready.pop())
     convert(model, path, calibration=x, scheme="float32")
     return path
 

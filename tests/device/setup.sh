@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the user space of a Raspberry Pi on an x86-64 Debian 12: QEMU's user mode, Debian for arm64 and armhf, wheels.
 # Usage: tests/device/setup.sh FOLDER   (made anew when this script changed since; 20 s, 450 MB)
-# Needs apt, dpkg and Python 3.11 with pip, and the network. No root where qemu-user and gcc are installed, or where apt
+# Needs apt, dpkg, a Python with pip (PYTHON=... names it) and the network. No root where qemu-user and gcc are installed, or where apt
 # can fetch the former; no chroot, no binfmt_misc, no containers. The machine's own package lists stay as they are,
 # except where a compiler must be installed.
 set -euo pipefail
@@ -14,7 +14,8 @@ flock 9 # two runs at once: the second waits, then finds all made
 [[ "$(cat "$folder/.made" 2>/dev/null)" == "$stamp" ]] && exit 0
 find "$folder" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
 
-for tool in apt-get dpkg-deb python3.11; do
+python=${PYTHON:-python3} # only its pip is used
+for tool in apt-get dpkg-deb "$python"; do
     command -v "$tool" >/dev/null || { echo "expected $tool (Debian 12), got none here" >&2; exit 3; }
 done
 
@@ -43,7 +44,7 @@ unpack() {
 wheels() {
     local target=$folder/$1
     shift
-    python3.11 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --no-deps \
+    "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --no-deps \
         --only-binary=:all: --implementation cp --python-version 311 --target "$target" "$@"
 }
 
@@ -66,10 +67,10 @@ pure=(click rich flatbuffers markdown-it-py mdurl pygments)
 } &
 wheels_job=$!
 
-python=(python3.11-minimal libpython3.11-stdlib libstdc++6 libatomic1)
-fetch arm64 none "${python[@]}"
+debian=(python3.11-minimal libpython3.11-stdlib libstdc++6 libatomic1)
+fetch arm64 none "${debian[@]}"
 unpack arm64 "$folder/arm64"
-fetch armhf none "${python[@]}" python3-numpy
+fetch armhf none "${debian[@]}" python3-numpy
 unpack armhf "$folder/armhf"
 # Links that the packages' maintainer scripts would make.
 ln -sf blas/libblas.so.3 lapack/liblapack.so.3 "$folder/armhf/usr/lib/arm-linux-gnueabihf/"
