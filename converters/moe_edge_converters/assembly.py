@@ -22,6 +22,7 @@ from moe_edge_converters.graphs.routed_signatures import add_routed_signatures
 from moe_edge_converters.options import ConversionOptions, Layout
 from moe_edge_converters.schemes import audit, calibration, quantization
 from moe_edge_converters.schemes.calibration import Coverage
+from moe_edge_converters.schemes.constant_channels import rescale_constant_channels
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.schemes.unused_outputs import give_unused_outputs_types
 from moe_edge_converters.spec import MixtureSpec, is_float_only
@@ -108,6 +109,7 @@ def assemble(
     rules = [quantization.PartRule(prefix=f"{part}/", scheme=scheme) for part, scheme in part_schemes.items()]
     model = read_model(quantization.quantize(content, rules, ranges, per_tensor=options.per_tensor))
     give_unused_outputs_types(model)
+    rescale_constant_channels(model, float_model)
     audit.check_schemes(model, part_schemes)
     aliases: Mapping[int, Alias] = {}
     unaliased: tuple[str, ...] = ()

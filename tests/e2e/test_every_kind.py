@@ -305,8 +305,11 @@ def test_w8a8_stays_within_the_accuracy_budget(name, made):
             for metric in report.metrics:
                 if metric.name == "r2":
                     assert metric.keras.value > 0.4, "the mixture must have learnt something to lose"
-                else:
+                elif metric.name == "rmse":
                     assert metric.tflite.value <= 1.02 * metric.keras.value, (way, metric)
+                elif metric.name == "nll":
+                    # Nats a row: a sigma that is 5 % too large or too small costs 0.003, one that is lost 0.5 or more.
+                    assert metric.tflite.value <= metric.keras.value + 0.05, (way, metric)
         else:
             assert report.metrics[0].keras.value > 0.8, "the mixture must have learnt something to lose"
             # Half a point: five of these 1000 rows.

@@ -40,7 +40,7 @@ def errors_on_test_rows(model, dataset, split):
     line = np.linalg.lstsq(known, dataset.target[split.train], rcond=None)[0]
     inside = predict(expert_outputs(model), dataset.features[split.test])
     first = inside["routing_weights"].argmax(axis=1)
-    hard = inside["expert_outputs"][np.arange(len(first)), first, :1]
+    hard = inside["expert_answers"][np.arange(len(first)), first]
     answers = (np.c_[x, np.ones(len(x))] @ line, predict(model, dataset.features[split.test]), hard)
     return [float(np.sqrt(np.mean((answer - y) ** 2))) for answer in answers]
 
@@ -94,7 +94,7 @@ def test_a_gaussian_gate_learns_features_and_answers_together(covariance):
     density = next(layer for layer in model.get_layer("gate").layers if isinstance(layer, GaussianGate))
     inside = predict(expert_outputs(model), dataset.features[rows])
     scale = float(np.std(dataset.target[rows].astype(np.float64)))
-    mean, sigma = inside["expert_outputs"][..., 0].astype(float), inside["expert_outputs"][..., 1].astype(float)
+    mean, sigma = (inside[name][..., 0].astype(float) for name in ("expert_means", "expert_sigmas"))
     each = np.exp(-0.5 * ((dataset.target[rows] - mean) / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma) * scale
     joint = np.asarray(density.log_density(features))[:, 0] + np.log((inside["routing_weights"] * each).sum(axis=1))
     assert joint.mean() == pytest.approx(values[result.best_epoch - 1], abs=2e-3)
@@ -116,7 +116,7 @@ def test_an_expert_that_loses_all_its_rows_stays_as_it_is(kind, monkeypatch):
     problem = Problem(
         dataset=dataset, split=split, config=config, training=TrainingConfig(strategy=Strategy.EM, epochs=2)
     )
-    run = _Run(problem, problem.features)
+    run = _Run(problem, problem.features, problem.pieces)
     before = predict(run.experts.models[0], problem.features)
     run.step()
     np.testing.assert_array_equal(predict(run.experts.models[0], problem.features), before)
