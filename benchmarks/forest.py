@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 from moe_edge.training import create_expert_model, create_moe_model, estimator_model
-from moe_edge.training.estimators import read_trees
+from moe_edge.training.estimators.frozen_models import read_trees
 from moe_edge_converters.conversion import convert_spec
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import Scheme

@@ -51,9 +51,10 @@ for module in modules:
 
 
 def device_modules() -> list[str]:
-    runtime = (ROOT / "moe_edge" / "runtime").glob("*.py")
-    names = [f"runtime.{path.stem}" for path in sorted(runtime) if path.stem != "__init__"]
-    return [f"moe_edge.{name}".rstrip(".") for name in (*SHARED, "runtime", *names)]
+    files = [path for folder in ("runtime", "tables") for path in (ROOT / "moe_edge" / folder).rglob("*.py")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(files)]
+    shared = [f"moe_edge.{name}".rstrip(".") for name in SHARED]
+    return [*shared, *(name.removesuffix(".__init__") for name in names)]
 
 
 def test_device_modules_start_without_the_training_stack():

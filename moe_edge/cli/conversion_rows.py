@@ -46,8 +46,8 @@ def read_rows(loaded: LoadedModel, data: Path | None, *, all_rows: bool, needs_t
     Raises:
         DataError: If the table isn't the one trained on, or can't give what is needed.
     """
+    from moe_edge.tables.dataset import encode_dataset
     from moe_edge.training.archive import match_split
-    from moe_edge.training.data import encode_dataset
 
     if data is None:
         return ConversionRows()
@@ -76,8 +76,8 @@ def _plain_rows(data: Path, model: Any) -> npt.NDArray[np.float32]:
     """All rows of a table for a Keras model from elsewhere, which knows no columns: numbers, in the table's order."""
     import numpy as np
 
-    from moe_edge.training.columns import encode_column
-    from moe_edge.training.tables import read_table
+    from moe_edge.tables.columns import encode_column
+    from moe_edge.tables.table_files import read_table
     from moe_edge_converters.sources.tracing import row_shape
 
     table = read_table(data)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from moe_edge.config import MixtureConfig
     from moe_edge.parity import Answers
     from moe_edge.pictures.schemes import SchemeResult
-    from moe_edge.training.data import Dataset
+    from moe_edge.tables.dataset import Dataset
     from moe_edge.training.fit import TrainingResult
     from moe_edge.training.split import Split
 
@@ -178,8 +178,8 @@ def _train(report: Reporter, table: Path, output: Path, *, seed: int, epochs: in
 
     load_keras()
     from moe_edge.config import MixtureConfig, TrainingConfig
+    from moe_edge.tables.dataset import read_dataset
     from moe_edge.training.archive import save_model
-    from moe_edge.training.data import read_dataset
     from moe_edge.training.fit import train_mixture
     from moe_edge.training.split import split_dataset
 

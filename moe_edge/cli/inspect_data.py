@@ -32,7 +32,7 @@ def diagnose_rows(subject: Subject, data: Path, report_path: Path | None = None)
         DataError: If the table has no rows, or not the columns.
         MoeEdgeError: If the page can't be written.
     """
-    from moe_edge.training.data import encode_dataset
+    from moe_edge.tables.dataset import encode_dataset
 
     dataset = encode_dataset(data, subject.schema, require_target=False)
     if not dataset.num_rows:
@@ -127,7 +127,7 @@ def keras_subject(loaded: LoadedModel, path: Path) -> Subject:
     Raises:
         ModelFileError: If it carries no schema, or no mixture is found in it.
     """
-    from moe_edge.training.gate_reading import read_gate_splits, read_gate_tree
+    from moe_edge.training.gates.gate_reading import read_gate_splits, read_gate_tree
     from moe_edge.training.outputs import expert_outputs
     from moe_edge.training.score import predict
 

@@ -82,8 +82,8 @@ def command(ctx: click.Context, /, data: Path | None, as_json: bool, quiet: bool
 def _train(reporter: Reporter, data: Path, path: Path, settings: Settings) -> None:
     check_writable(path, suffix=".keras")
     _check_early(settings)
+    from moe_edge.tables.dataset import read_dataset
     from moe_edge.training.config_file import with_row_shape
-    from moe_edge.training.data import read_dataset
     from moe_edge.training.split import split_dataset
 
     given = settings.get("data", {})

@@ -17,7 +17,7 @@ from moe_edge.job_config import JobConfig
 from moe_edge.strict import to_dict
 
 if TYPE_CHECKING:
-    from moe_edge.training.data import Dataset
+    from moe_edge.tables.dataset import Dataset
     from moe_edge.training.fit import TrainingResult
     from moe_edge.training.score import Score
     from moe_edge.training.split import Split

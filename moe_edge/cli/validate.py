@@ -120,8 +120,8 @@ def command(
 
             advance(0, "starting TensorFlow")
             load_keras()
+            from moe_edge.tables.dataset import encode_dataset
             from moe_edge.training.archive import load_model
-            from moe_edge.training.data import encode_dataset
             from moe_edge_converters.validation import check_same_mixture, validate
 
             advance(1, "loading the model")

@@ -14,10 +14,12 @@ from moe_edge.training.keras_setup import prepare_environment
 prepare_environment()
 
 if TYPE_CHECKING:
+    from moe_edge.tables.dataset import Dataset, dataset_from_arrays, encode_dataset, read_dataset
+    from moe_edge.tables.table_files import Table, read_table
     from moe_edge.training.archive import LoadedModel, load_model, match_split, save_model
     from moe_edge.training.builders import create_expert_model, create_gating_network, create_moe_model
-    from moe_edge.training.data import Dataset, dataset_from_arrays, encode_dataset, read_dataset
-    from moe_edge.training.estimators import estimator_model
+    from moe_edge.training.estimators.frozen_models import estimator_model
+    from moe_edge.training.estimators.tree_layers import TreeEnsemble
     from moe_edge.training.fit import TrainingResult, train_mixture
     from moe_edge.training.layers import (
         LoadBalancing,
@@ -32,23 +34,28 @@ if TYPE_CHECKING:
     from moe_edge.training.recipes import competitive_training
     from moe_edge.training.regression_layers import GaussianExperts, GaussianMixture
     from moe_edge.training.split import Split, split_dataset
-    from moe_edge.training.tables import Table, read_table
-    from moe_edge.training.tree_layers import TreeEnsemble
 
 _HOMES = {
-    "archive": ("LoadedModel", "load_model", "match_split", "save_model"),
-    "builders": ("create_expert_model", "create_gating_network", "create_moe_model"),
-    "data": ("Dataset", "dataset_from_arrays", "encode_dataset", "read_dataset"),
-    "estimators": ("estimator_model",),
-    "fit": ("TrainingResult", "train_mixture"),
-    "layers": ("LoadBalancing", "Preprocess", "StackExperts", "StackedDense", "TargetScale", "WeightedSum"),
-    "mixture": ("build_mixture",),
-    "outputs": ("full_outputs",),
-    "recipes": ("competitive_training",),
-    "regression_layers": ("GaussianExperts", "GaussianMixture"),
-    "split": ("Split", "split_dataset"),
-    "tables": ("Table", "read_table"),
-    "tree_layers": ("TreeEnsemble",),
+    "moe_edge.training.archive": ("LoadedModel", "load_model", "match_split", "save_model"),
+    "moe_edge.training.builders": ("create_expert_model", "create_gating_network", "create_moe_model"),
+    "moe_edge.tables.dataset": ("Dataset", "dataset_from_arrays", "encode_dataset", "read_dataset"),
+    "moe_edge.training.estimators.frozen_models": ("estimator_model",),
+    "moe_edge.training.fit": ("TrainingResult", "train_mixture"),
+    "moe_edge.training.layers": (
+        "LoadBalancing",
+        "Preprocess",
+        "StackExperts",
+        "StackedDense",
+        "TargetScale",
+        "WeightedSum",
+    ),
+    "moe_edge.training.mixture": ("build_mixture",),
+    "moe_edge.training.outputs": ("full_outputs",),
+    "moe_edge.training.recipes": ("competitive_training",),
+    "moe_edge.training.regression_layers": ("GaussianExperts", "GaussianMixture"),
+    "moe_edge.training.split": ("Split", "split_dataset"),
+    "moe_edge.tables.table_files": ("Table", "read_table"),
+    "moe_edge.training.estimators.tree_layers": ("TreeEnsemble",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -88,5 +95,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
-        return getattr(import_module(f"moe_edge.training.{_MODULE_OF[name]}"), name)
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'moe_edge.training' has no attribute {name!r}")

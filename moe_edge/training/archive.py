@@ -24,20 +24,14 @@ from moe_edge.errors import DataError, ModelFileError
 from moe_edge.job_config import DataConfig
 from moe_edge.schema import FeatureSchema
 from moe_edge.strict import from_dict, to_dict
+from moe_edge.tables.dataset import Dataset
 
 # Imported so that their classes are registered when Keras meets them in a file.
-from moe_edge.training import (  # noqa: F401
-    gate_layers,
-    gaussian_gate,
-    hierarchical_gate,
-    layers,
-    losses,
-    regression_layers,
-    tree_layers,
-)
+from moe_edge.training import layers, losses, regression_layers  # noqa: F401
 from moe_edge.training.archive_check import check_archive
-from moe_edge.training.data import Dataset
+from moe_edge.training.estimators import tree_layers  # noqa: F401
 from moe_edge.training.foreign_objects import foreign_objects
+from moe_edge.training.gates import gate_layers, gaussian_gate, hierarchical_gate  # noqa: F401
 from moe_edge.training.split import Split
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_edge.config import Task
 from moe_edge.errors import require
-from moe_edge.training.data import Dataset, dataset_from_arrays
+from moe_edge.tables.dataset import Dataset, dataset_from_arrays
 
 
 def digits_dataset() -> Dataset:

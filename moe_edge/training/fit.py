@@ -15,7 +15,7 @@ import numpy as np
 from moe_edge.config import MixtureConfig, Strategy, Task, TrainingConfig
 from moe_edge.errors import DataError
 from moe_edge.schema import FeatureSchema
-from moe_edge.training.data import Dataset, describe_ranges
+from moe_edge.tables.dataset import Dataset, describe_ranges
 from moe_edge.training.kinds.registry import expert_kind, gate_kind, with_defaults
 from moe_edge.training.parts import is_fitted
 from moe_edge.training.score import ExpertReport, Score, dead_expert_warnings, report_experts, score_rows

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from moe_edge.config import Combine, MixtureConfig
-from moe_edge.training.gate_layers import SelectColumns, TopK
+from moe_edge.training.gates.gate_layers import SelectColumns, TopK
 from moe_edge.training.layers import (
     LoadBalancing,
     Preprocess,

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from moe_edge.errors import ModelFileError
-from moe_edge.training.gaussian_gate import GateLogDensity, GaussianGate
+from moe_edge.training.gates.gaussian_gate import GateLogDensity, GaussianGate
 from moe_edge.training.layers import WeightedSum
 from moe_edge.training.regression_layers import GaussianMixture
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from moe_edge.config import PiecesConfig, Task
 from moe_edge.errors import DataError, require
 from moe_edge.schema import ColumnKind
-from moe_edge.training.data import Dataset
+from moe_edge.tables.dataset import Dataset
 from moe_edge.training.split import Rows
 
 Membership = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from moe_edge.config import Task
 from moe_edge.errors import DataError
-from moe_edge.training.data import Dataset
+from moe_edge.tables.dataset import Dataset
 
 Rows = npt.NDArray[np.int64]
 

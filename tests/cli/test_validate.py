@@ -21,8 +21,8 @@ def write_csv(path, header, columns):
 def train(table, target, output, *, seed=0, epochs=6, task=Task.CLASSIFICATION, test_share=0.4):
     """Train a small mixture and save it with its split, as the command does."""
     from moe_edge.config import Combine
+    from moe_edge.tables.dataset import read_dataset
     from moe_edge.training.archive import save_model
-    from moe_edge.training.data import read_dataset
     from moe_edge.training.fit import train_mixture
     from moe_edge.training.split import split_dataset
 

@@ -16,7 +16,7 @@ from moe_edge import Predictor
 from moe_edge.cli.main import main
 from moe_edge.config import Combine, ExpertConfig, GateConfig, MixtureConfig, Task, TrainingConfig
 from moe_edge.errors import DataError
-from moe_edge.training.data import dataset_from_arrays
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.fit import train_mixture
 from moe_edge.training.outputs import expert_outputs
 from moe_edge.training.split import split_dataset

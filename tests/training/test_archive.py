@@ -7,9 +7,9 @@ import pytest
 
 from moe_edge.config import ExpertConfig, GateConfig, MixtureConfig, TrainingConfig
 from moe_edge.errors import DataError, ModelFileError, MoeEdgeError
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.archive import load_model, match_split, save_model
 from moe_edge.training.builders import create_moe_model
-from moe_edge.training.data import dataset_from_arrays
 from moe_edge.training.mixture import build_mixture
 from moe_edge.training.split import split_dataset
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from moe_edge.config import Combine, ExpertConfig, GateConfig, MixtureConfig, Task, TrainingConfig
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.archive import load_model, save_model
-from moe_edge.training.data import dataset_from_arrays
 from moe_edge.training.examples import s_curve_dataset
 from moe_edge.training.fit import train_mixture
 from moe_edge.training.split import split_dataset

@@ -3,7 +3,7 @@ import pytest
 
 from moe_edge.config import PiecesConfig
 from moe_edge.errors import DataError
-from moe_edge.training.data import dataset_from_arrays, read_dataset
+from moe_edge.tables.dataset import dataset_from_arrays, read_dataset
 from moe_edge.training.pieces import split_into_pieces
 
 

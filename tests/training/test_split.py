@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from moe_edge.config import Task
 from moe_edge.errors import DataError
-from moe_edge.training.data import dataset_from_arrays
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.split import Split, split_dataset
 
 

@@ -20,7 +20,7 @@ _WORTH = 1.25
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TreeTables:
-    """T trees of N inner nodes and L places of leaves; see ``moe_edge.training.tree_layers.TreeEnsemble``.
+    """T trees of N inner nodes and L places of leaves; see ``moe_edge.training.estimators.tree_layers.TreeEnsemble``.
 
     Attributes:
         feature: int32 (N,): column of ``x``, or of ``-x`` after the F columns of ``x``.

@@ -1,6 +1,6 @@
 """Measure one file in every mode, with its score where the targets are known.
 
-Layer: device. Imports NumPy and ``moe_edge.runtime`` modules; ``moe_edge.training.data`` only to read a target column.
+Layer: device. Imports NumPy and ``moe_edge`` modules of the device side.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from moe_edge.runtime.csv_rows import read_chunks
 from moe_edge.runtime.model_file import ModelFile
 from moe_edge.schema import ColumnKind
 from moe_edge.strict import to_dict
+from moe_edge.tables.dataset import encode_dataset
 from moe_edge.task import Task
 
 Rows = npt.NDArray[np.float32]
@@ -245,9 +245,7 @@ def read_rows(data: Path, manifest: Manifest) -> tuple[Rows, npt.NDArray[Any] | 
         DataError: If it can't be read or isn't what the model takes.
     """
     if data.suffix.lower() in (".csv", ".npz", ".parquet") and len(manifest.input_shape) == 1:
-        # The reader of the training side knows targets; it imports no Keras.
-        reader = import_module("moe_edge.training.data")
-        dataset = reader.encode_dataset(data, manifest.schema, require_target=False)
+        dataset = encode_dataset(data, manifest.schema, require_target=False)
         rows, target = dataset.features, dataset.target
     else:
         chunks = list(read_chunks(data, manifest.schema))

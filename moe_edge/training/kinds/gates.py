@@ -12,12 +12,12 @@ import keras
 import numpy as np
 
 from moe_edge.hierarchy import GateTree
-from moe_edge.training.gate_layers import RowEntropy, Temperature, ZLoss
-from moe_edge.training.gaussian_gate import COVARIANCES, GaussianGate, fit_components
-from moe_edge.training.hierarchical_gate import HierarchicalGate
+from moe_edge.training.gates.gate_layers import RowEntropy, Temperature, ZLoss
+from moe_edge.training.gates.gaussian_gate import COVARIANCES, GaussianGate, fit_components
+from moe_edge.training.gates.hierarchical_gate import HierarchicalGate
+from moe_edge.training.gates.softmax_regression import fit_softmax_regression
 from moe_edge.training.kinds.kind import FittedGate, Floats, GateJob, NeuralGate, Weights
 from moe_edge.training.kinds.registry import with_defaults
-from moe_edge.training.softmax_regression import fit_softmax_regression
 
 _EPOCHS, _BATCH, _LEARNING_RATE = 60, 64, 5e-3
 """How gates with hidden layers are fitted to responsibilities."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
-from moe_edge.training.estimators import ABSENT_LOGIT, class_logits, frozen_dense
+from moe_edge.training.estimators.frozen_models import ABSENT_LOGIT, class_logits, frozen_dense
 from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
 from moe_edge.training.kinds.registry import with_defaults
 from moe_edge.training.kinds.weighted_rows import check_task, log_sigmas, weighty_rows

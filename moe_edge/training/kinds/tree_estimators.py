@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import Combine, Task
-from moe_edge.training.estimator_trees import side_by_side
-from moe_edge.training.estimators import (
+from moe_edge.training.estimators.estimator_trees import side_by_side
+from moe_edge.training.estimators.frozen_models import (
     constant_classifier,
     estimator_model,
     gaussian_trees,

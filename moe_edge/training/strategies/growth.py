@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.hierarchy import GateTree
-from moe_edge.training.hierarchical_gate import grow_hierarchy
+from moe_edge.training.gates.hierarchical_gate import grow_hierarchy
 from moe_edge.training.kinds.gates import HierarchicalGateKind
 from moe_edge.training.strategies.problem import Problem
 

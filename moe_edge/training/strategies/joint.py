@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from moe_edge.config import Combine, MixtureConfig, Recipe, Task, TrainingConfig
-from moe_edge.training.gate_layers import RampEntropy
+from moe_edge.training.gates.gate_layers import RampEntropy
 from moe_edge.training.losses import (
     CompetitiveCrossentropy,
     GaussianMixtureLikelihood,

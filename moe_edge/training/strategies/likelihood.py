@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp
 
 from moe_edge.config import Combine
-from moe_edge.training.gaussian_gate import GaussianGate
+from moe_edge.training.gates.gaussian_gate import GaussianGate
 from moe_edge.training.score import predict
 from moe_edge.training.strategies.weighted_fit import MAX_SIGMA, MIN_SIGMA
 

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from moe_edge.training.gates.softmax_regression import fit_softmax_regression
 from moe_edge.training.kinds.kind import FittedExpert, FittedGate, GateKind
 from moe_edge.training.kinds.registry import expert_kind, gate_kind
 from moe_edge.training.parts import build_expert, build_gate, expert_job, gate_job, is_fitted
-from moe_edge.training.softmax_regression import fit_softmax_regression
 from moe_edge.training.strategies.problem import Problem
 from moe_edge.training.strategies.weighted_fit import NeuralFit, fit_single_layer, pack_weights, single_layer
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.config import MixtureConfig, PiecesConfig, Task, TrainingConfig
-from moe_edge.training.data import Dataset
+from moe_edge.tables.dataset import Dataset
 from moe_edge.training.layers import Preprocess
 from moe_edge.training.parts import gate_columns
 from moe_edge.training.pieces import Membership, split_into_pieces

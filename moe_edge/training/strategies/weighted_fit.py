@@ -17,9 +17,9 @@ import numpy.typing as npt
 from keras import ops
 
 from moe_edge.config import Combine, Strategy, Task, TrainingConfig
+from moe_edge.training.gates.softmax_regression import fit_softmax_regression
 from moe_edge.training.kinds.kind import ExpertJob
 from moe_edge.training.layers import StackExperts
-from moe_edge.training.softmax_regression import fit_softmax_regression
 
 MIN_SIGMA, MAX_SIGMA = 0.01, 10.0
 """Limits of a Gaussian expert's standardised sigma: the defaults of ``GaussianExperts``."""

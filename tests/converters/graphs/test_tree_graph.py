@@ -14,7 +14,7 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from moe_edge import Predictor
 from moe_edge.training import create_moe_model, estimator_model
-from moe_edge.training.estimators import read_trees
+from moe_edge.training.estimators.frozen_models import read_trees
 from moe_edge.training.kinds.classifier_gates import RandomForestGate
 from moe_edge.training.kinds.kind import GateJob
 from moe_edge_converters.conversion import ConversionOptions, convert_spec

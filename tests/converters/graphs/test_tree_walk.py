@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_edge.training.tree_arrays import Tree, pack_trees
+from moe_edge.training.estimators.tree_arrays import Tree, pack_trees
 from moe_edge_converters.graphs import tree_walk
 from moe_edge_converters.graphs.tree_walk import TreeTables, plan_walk
 

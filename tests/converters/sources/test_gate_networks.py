@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from moe_edge import Predictor
 from moe_edge.errors import ConversionError
-from moe_edge.training.gate_layers import SelectColumns, TopK
+from moe_edge.training.gates.gate_layers import SelectColumns, TopK
 from moe_edge.training.kinds.kind import GateJob
 from moe_edge.training.kinds.registry import gate_kind
 from moe_edge.training.layers import LoadBalancing, StackedDense, WeightedSum

@@ -12,8 +12,8 @@ import pytest
 
 from moe_edge import Predictor
 from moe_edge.config import Combine, ExpertConfig, GateConfig, MixtureConfig, Strategy, Task, TrainingConfig
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.archive import load_model, save_model
-from moe_edge.training.data import dataset_from_arrays
 from moe_edge.training.fit import train_mixture
 from moe_edge.training.kinds import registry
 from moe_edge.training.score import predict

@@ -11,11 +11,11 @@ from moe_edge.config import (
     Task,
     TrainingConfig,
 )
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.archive import load_model, save_model
-from moe_edge.training.data import dataset_from_arrays
 from moe_edge.training.examples import s_curve_dataset
 from moe_edge.training.fit import train_mixture
-from moe_edge.training.gaussian_gate import GaussianGate
+from moe_edge.training.gates.gaussian_gate import GaussianGate
 from moe_edge.training.outputs import expert_outputs
 from moe_edge.training.score import predict
 from moe_edge.training.split import split_dataset

@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from moe_edge.cli.main import main
 from moe_edge.config import Combine, ExpertConfig, GateConfig, MixtureConfig, Strategy, Task, TrainingConfig
-from moe_edge.training.data import dataset_from_arrays
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.fit import train_mixture
-from moe_edge.training.gate_reading import read_gate_tree
+from moe_edge.training.gates.gate_reading import read_gate_tree
 from moe_edge.training.score import predict
 from moe_edge.training.split import split_dataset
 

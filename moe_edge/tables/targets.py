@@ -17,8 +17,8 @@ import numpy.typing as npt
 from moe_edge.config import Task
 from moe_edge.errors import DataError
 from moe_edge.schema import Column
-from moe_edge.training.columns import encode_column, is_missing, natural_order
-from moe_edge.training.tables import Cells
+from moe_edge.tables.columns import encode_column, is_missing, natural_order
+from moe_edge.tables.table_files import Cells
 
 MAX_INTEGER_CLASSES = 20
 """A target of integers with more different values than this is taken as a quantity."""

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from moe_edge.training.softmax_regression import fit_softmax_regression
+from moe_edge.training.gates.softmax_regression import fit_softmax_regression
 
 
 def test_soft_targets_of_a_linear_gate_are_recovered():

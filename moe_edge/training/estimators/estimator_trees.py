@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_edge.training.tree_arrays import Tree, constant_tree
+from moe_edge.training.estimators.tree_arrays import Tree, constant_tree
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,9 +9,9 @@ import pytest
 
 from moe_edge.config import Combine, ExpertConfig, GateConfig, MixtureConfig, Strategy, Task, TrainingConfig
 from moe_edge.hierarchy import GateTree
-from moe_edge.training.data import dataset_from_arrays
+from moe_edge.tables.dataset import dataset_from_arrays
 from moe_edge.training.fit import train_mixture
-from moe_edge.training.gate_reading import read_gate_splits, read_gate_tree
+from moe_edge.training.gates.gate_reading import read_gate_splits, read_gate_tree
 from moe_edge.training.outputs import full_outputs
 from moe_edge.training.score import predict
 from moe_edge.training.split import split_dataset

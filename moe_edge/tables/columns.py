@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from moe_edge.errors import DataError
 from moe_edge.schema import MISSING_TOKENS, Column, ColumnKind
-from moe_edge.training.tables import Cells
+from moe_edge.tables.table_files import Cells
 
 MAX_CATEGORIES = 100
 """More different texts than this look like free text or an identifier; ``--categorical`` overrides."""

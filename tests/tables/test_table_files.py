@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from moe_edge.errors import DataError
 from moe_edge.runtime.csv_rows import read_chunks
 from moe_edge.schema import FeatureSchema
-from moe_edge.training.columns import encode_column
-from moe_edge.training.tables import Table, read_table
+from moe_edge.tables.columns import encode_column
+from moe_edge.tables.table_files import Table, read_table
 
 
 def write(path, text):
@@ -91,7 +91,7 @@ def test_csv_cells_are_those_that_the_device_reads(rows, tmp_path_factory):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("n", "c"), *rows])
     table = read_table(path)
-    from moe_edge.training.columns import describe_column
+    from moe_edge.tables.columns import describe_column
 
     try:
         column = describe_column("c", table.column("c"), categorical=True)

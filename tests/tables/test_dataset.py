@@ -4,8 +4,8 @@ import pytest
 from moe_edge.config import Task
 from moe_edge.errors import DataError
 from moe_edge.schema import ColumnKind
-from moe_edge.training.data import dataset_from_arrays, encode_dataset, read_dataset
-from moe_edge.training.targets import infer_task
+from moe_edge.tables.dataset import dataset_from_arrays, encode_dataset, read_dataset
+from moe_edge.tables.targets import infer_task
 
 ROWS = "size,colour,price,kind\n" + "".join(
     f"{index},{'red' if index % 2 else 'green'},{index * 1000 if index != 4 else 'NA'},{'ab'[index % 2]}\n"

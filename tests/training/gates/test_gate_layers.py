@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from moe_edge import routing
-from moe_edge.training.gate_layers import RampEntropy, RowEntropy, SelectColumns, Temperature, TopK, ZLoss
+from moe_edge.training.gates.gate_layers import RampEntropy, RowEntropy, SelectColumns, Temperature, TopK, ZLoss
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from moe_edge.hierarchy import GateTree
-from moe_edge.training.hierarchical_gate import HierarchicalGate, grow_hierarchy
+from moe_edge.training.gates.hierarchical_gate import HierarchicalGate, grow_hierarchy
 
 TREES = [[0, 1], [0, [1, [4, 2, 3]]], [[0, 1], [2, 3], [4, 5]]]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moe_edge.errors import DataError
 from moe_edge.schema import MISSING_TOKENS, Column, ColumnKind
-from moe_edge.training.columns import describe_column, encode_column
+from moe_edge.tables.columns import describe_column, encode_column
 
 NUMBER_TEXTS = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True).map(repr),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from moe_edge.training.gaussian_gate import (
+from moe_edge.training.gates.gaussian_gate import (
     MIN_SCALE,
     VARIANCE_FLOOR,
     GateLogDensity,

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from moe_edge.training import estimator_model
-from moe_edge.training.estimators import read_trees
-from moe_edge.training.tree_arrays import next_above, round_thresholds
+from moe_edge.training.estimators.frozen_models import read_trees
+from moe_edge.training.estimators.tree_arrays import next_above, round_thresholds
 
 F = 5
 TREES = {

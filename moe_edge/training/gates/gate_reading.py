@@ -16,12 +16,12 @@ import numpy.typing as npt
 from moe_edge.diagnosis_subject import Floats, SplitNode
 from moe_edge.hierarchy import GateTree
 from moe_edge.schema import ColumnKind, FeatureSchema
-from moe_edge.training.gate_layers import SelectColumns
-from moe_edge.training.hierarchical_gate import HierarchicalGate
+from moe_edge.training.estimators.tree_layers import TreeEnsemble
+from moe_edge.training.gates.gate_layers import SelectColumns
+from moe_edge.training.gates.hierarchical_gate import HierarchicalGate
 from moe_edge.training.layers import Preprocess
 from moe_edge.training.outputs import mixture_tensors
 from moe_edge.training.score import predict
-from moe_edge.training.tree_layers import TreeEnsemble
 
 
 def read_gate_tree(model: keras.Model) -> GateTree | None:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from moe_edge.config import Task
 from moe_edge.errors import DataError
 from moe_edge.schema import ColumnKind, FeatureSchema
-from moe_edge.training import targets
-from moe_edge.training.columns import describe_column, encode_column
-from moe_edge.training.tables import Cells, Table, read_table, table_from_arrays
+from moe_edge.tables import targets
+from moe_edge.tables.columns import describe_column, encode_column
+from moe_edge.tables.table_files import Cells, Table, read_table, table_from_arrays
 
 __all__ = ["Dataset", "dataset_from_arrays", "encode_dataset", "read_dataset", "read_table"]
 

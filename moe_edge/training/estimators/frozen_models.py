@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from moe_edge.training.estimator_trees import (
+from moe_edge.training.estimators.estimator_trees import (
     TreeSums,
     forest_sums,
     gradient_boosting_sums,
@@ -20,8 +20,8 @@ from moe_edge.training.estimator_trees import (
     side_by_side,
     without_missing,
 )
-from moe_edge.training.tree_arrays import constant_tree, pack_trees
-from moe_edge.training.tree_layers import TreeAnswer, tree_model
+from moe_edge.training.estimators.tree_arrays import constant_tree, pack_trees
+from moe_edge.training.estimators.tree_layers import TreeAnswer, tree_model
 
 ABSENT_LOGIT = -16.0
 """Logit of a class without rows in a linear model: a probability of 1e-7 at most, in a range that 8 bits can hold."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from moe_edge.training.tree_arrays import Floats, Ints, TreeArrays
+from moe_edge.training.estimators.tree_arrays import Floats, Ints, TreeArrays
 
 LINKS = ("linear", "sigmoid", "softmax", "exp")
 
