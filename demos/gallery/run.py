@@ -25,11 +25,11 @@ import numpy as np  # isort: skip
 from jobs import FOLDER, PICTURES, Job, Picture
 from page import write_page
 from plots import Made, draw_picture
-from tables import write_tables
 
 from moe_edge import Predictor
 from moe_edge.cli.main import main as command_line
 from moe_edge.config import Task
+from tables import write_tables
 
 SMOKE = {"experts_plane": ("decision_tree",), "strategies": ("staged",)}
 

@@ -138,3 +138,28 @@ def _shrink_constant(model: Any, tensor: Any, probe: int) -> None:
     if (rows == rows[0]).all():
         tensor.shape = [1, *shape[1:]]
         tensor.buffer = _add_buffer(model, rows[0].tobytes())
+
+
+def free_batch(model: Any) -> None:
+    """Let hosts resize the batch of a graph converted for one row: every RESHAPE gets -1 in the batch's place."""
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if model.operatorCodes[operator.opcodeIndex].builtinCode != schema.BuiltinOperator.RESHAPE:
+                continue
+            shape = list(graph.tensors[operator.outputs[0]].shape)
+            if not shape or shape[0] != 1 or graph.tensors[operator.inputs[0]].shape[0] != 1:
+                continue
+            target = np.array([-1, *shape[1:]], dtype=np.int32)
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(target.tobytes(), dtype=np.uint8)
+            model.buffers.append(buffer)
+            constant = schema.TensorT()
+            constant.name = f"{len(graph.tensors)}/shape"
+            constant.shape = [len(target)]
+            constant.type = schema.TensorType.INT32
+            constant.buffer = len(model.buffers) - 1
+            graph.tensors.append(constant)
+            operator.inputs = [operator.inputs[0], len(graph.tensors) - 1]
+            operator.builtinOptions = schema.ReshapeOptionsT()
+            operator.builtinOptions.newShape = target.tolist()
+            operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions

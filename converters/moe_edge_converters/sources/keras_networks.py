@@ -6,11 +6,6 @@ Layer: desktop (converters).
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +18,7 @@ from moe_edge_converters.graphs.graph import FUSED_ACTIVATIONS, UNARY_ACTIVATION
 from moe_edge_converters.graphs.tree_graph import tree_network
 from moe_edge_converters.graphs.tree_walk import TreeTables
 from moe_edge_converters.sources.batch_axis import choose_probe, free_probed_batch
+from moe_edge_converters.sources.tensorflow_graphs import quiet_tensorflow, write_graph
 from moe_edge_converters.spec import DenseLayer, DenseNetwork, GraphNetwork, Network
 
 _ACTIVATIONS = {*FUSED_ACTIVATIONS, *UNARY_ACTIVATIONS, "softmax"}
@@ -195,30 +191,14 @@ def convert_graph(start: Any, end: Any, *, role: str) -> GraphNetwork:
     """
     import keras
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     piece = keras.Model(start, end)
     probe = choose_probe(_sizes(piece))
     signature = tf.TensorSpec([probe, *start.shape[1:]], tf.float32, name="features")
     with quiet_tensorflow():
         function = tf.function(lambda features: piece(features, training=False)).get_concrete_function(signature)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            content = bytes(converter.convert())
-        except Exception as error:  # The converter raises bare Exceptions of many kinds.
-            lines = [line.strip() for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
-            reason = lines[0] if lines else type(error).__name__
-            raise ConversionError(
-                f"{role} can't be written with TFLite's builtin operators: {reason[:300]}; use layers that TFLite knows"
-            ) from error
-    model = read_model(content)
+        model = read_model(write_graph(function, subject=role))
     graph = model.subgraphs[0]
-    if len(model.subgraphs) != 1:
-        raise ConversionError(
-            f"{role} holds control flow (a loop or a branch), which doesn't run well on devices; "
-            "unroll recurrent layers with unroll=True"
-        )
     free_probed_batch(model, probe)
     content = pack(model)
     _check_rows(content, piece, role=role)
@@ -282,59 +262,3 @@ def _check_rows(content: bytes, piece: Any, *, role: str) -> None:
                 f"{role} answers otherwise than Keras for {count} rows once written with TFLite's operators; "
                 "use other layers"
             )
-
-
-def free_batch(model: Any) -> None:
-    """Let hosts resize the batch of a graph converted for one row: every RESHAPE gets -1 in the batch's place."""
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            if model.operatorCodes[operator.opcodeIndex].builtinCode != schema.BuiltinOperator.RESHAPE:
-                continue
-            shape = list(graph.tensors[operator.outputs[0]].shape)
-            if not shape or shape[0] != 1 or graph.tensors[operator.inputs[0]].shape[0] != 1:
-                continue
-            target = np.array([-1, *shape[1:]], dtype=np.int32)
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(target.tobytes(), dtype=np.uint8)
-            model.buffers.append(buffer)
-            constant = schema.TensorT()
-            constant.name = f"{len(graph.tensors)}/shape"
-            constant.shape = [len(target)]
-            constant.type = schema.TensorType.INT32
-            constant.buffer = len(model.buffers) - 1
-            graph.tensors.append(constant)
-            operator.inputs = [operator.inputs[0], len(graph.tensors) - 1]
-            operator.builtinOptions = schema.ReshapeOptionsT()
-            operator.builtinOptions.newShape = target.tolist()
-            operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keep the converter's chatter off the user's screen; its errors are exceptions."""
-    import tensorflow as tf
-
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_stderr():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Silence file descriptor 2: the converter's C++ part writes there directly."""
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as sink:  # noqa: PTH123 - the null device is no path to build
-            os.dup2(sink.fileno(), 2)
-            try:
-                yield
-            finally:
-                os.dup2(saved, 2)
-    finally:
-        os.close(saved)

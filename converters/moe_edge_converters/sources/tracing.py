@@ -16,9 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from moe_edge.errors import ConversionError, ModelFileError
 from moe_edge_converters.file_writer import pack, read_model
-from moe_edge_converters.sources.batch_axis import choose_probe, free_probed_batch
+from moe_edge_converters.sources.batch_axis import choose_probe, free_batch, free_probed_batch
 from moe_edge_converters.sources.float_graph import plain_interpreter
-from moe_edge_converters.sources.keras_networks import free_batch, quiet_tensorflow
+from moe_edge_converters.sources.tensorflow_graphs import quiet_tensorflow, write_graph
 
 Rows = npt.NDArray[np.float32]
 
@@ -209,7 +209,6 @@ def _convert(call: Callable[[Any], Any], shape: tuple[int, ...], sizes: Iterable
 def _convert_rows(call: Callable[[Any], Any], shape: tuple[int, ...], num_rows: int) -> bytes:
     """Freeze and convert ``call`` for a fixed number of float32 rows."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     signature = tf.TensorSpec([num_rows, *shape], tf.float32, name="features")
     with quiet_tensorflow():
@@ -226,23 +225,7 @@ def _convert_rows(call: Callable[[Any], Any], shape: tuple[int, ...], num_rows: 
                 f"expected a model that gives one answer a row, got shape {output.shape} for {num_rows} rows; check "
                 "the layers that mix rows"
             )
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            content = bytes(converter.convert())
-        except Exception as error:  # The converter raises bare Exceptions of many kinds.
-            lines = [line.strip() for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
-            reason = lines[0] if lines else type(error).__name__
-            raise ConversionError(
-                f"the model can't be written with TFLite's builtin operators: {reason[:300]}; use layers that "
-                "TFLite knows"
-            ) from error
-    if len(read_model(content).subgraphs) != 1:
-        raise ConversionError(
-            "the model holds control flow (a loop or a branch), which doesn't run well on devices; "
-            "unroll recurrent layers with unroll=True"
-        )
-    return content
+        return write_graph(function, subject="the model")
 
 
 def _sizes(weights: Iterable[Any]) -> list[int]:

@@ -14,7 +14,6 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from moe_edge import Predictor
 from moe_edge.training import create_moe_model, estimator_model
-from moe_edge.training.estimators.frozen_models import read_trees
 from moe_edge.training.kinds.classifier_gates import RandomForestGate
 from moe_edge.training.kinds.kind import GateJob
 from moe_edge_converters.conversion import ConversionOptions, convert_spec
@@ -22,6 +21,7 @@ from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.sources.extraction import extract_mixture
 from moe_edge_converters.sources.keras_networks import extract_network
 from moe_edge_converters.spec import DenseNetwork
+from shared.tree_rows import threshold_rows
 
 F = 6
 ROOT = Path(__file__).parents[3]
@@ -69,15 +69,7 @@ def rows_and_targets(classes):
 def probing_rows(estimator, missing):
     """Random rows, and rows of nothing but thresholds and their neighbours."""
     rng = np.random.default_rng(5)
-    trees = read_trees(estimator).trees
-    columns = []
-    for feature in range(F):
-        found = np.concatenate([t.threshold[(t.left >= 0) & (t.feature == feature)] for t in trees] + [np.zeros(1)])
-        found = found[np.isfinite(found)].astype(np.float32)
-        near = np.concatenate([found, np.nextafter(found, np.float32(9e9)), np.nextafter(found, np.float32(-9e9))])
-        near[np.abs(near) < np.finfo(np.float32).tiny] = 0
-        columns.append(rng.choice(near, size=64))
-    rows = np.concatenate([rng.normal(size=(64, F)).astype(np.float32), np.stack(columns, axis=1)])
+    rows = np.concatenate([rng.normal(size=(64, F)).astype(np.float32), threshold_rows(estimator, F, 64)])
     if missing:
         rows[rng.random(rows.shape) < 0.1] = np.nan
     return rows

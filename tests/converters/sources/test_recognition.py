@@ -14,26 +14,7 @@ from moe_edge_converters.graphs.fused_graph import build_fused_graph
 from moe_edge_converters.sources.recognition import recognise_mixture, run_graph
 from moe_edge_converters.sources.tracing import trace_keras
 from moe_edge_converters.spec import DenseNetwork, GraphNetwork
-
-E, K, D = 4, 3, 8
-
-
-def expert(x, closing="softmax", hidden=(9, 5), outputs=K):
-    for units in hidden:
-        x = layers.Dense(units, activation="relu")(x)
-    return layers.Dense(outputs, activation=closing)(x)
-
-
-def gate(x, count=E):
-    return layers.Dense(count, activation="softmax")(layers.Dense(6, activation="relu")(x))
-
-
-def row(*shape):
-    return keras.Input(shape or (D,))
-
-
-def weigh(weights, answers):
-    return ops.sum(ops.stack(answers, axis=1) * weights[..., None], axis=1)
+from shared.keras_parts import D, E, K, expert, gate, row, weigh
 
 
 def lambda_sum():

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from moe_edge.training import estimator_model
-from moe_edge.training.estimators.frozen_models import read_trees
 from moe_edge.training.estimators.tree_arrays import next_above, round_thresholds
+from shared.tree_rows import threshold_rows
 
 F = 5
 TREES = {
@@ -69,20 +69,6 @@ def expected(estimator, rows):
     return np.asarray(answer).reshape(len(rows), -1)
 
 
-def threshold_rows(estimator):
-    """Rows whose every value is a threshold of that feature, or a float32 next to one."""
-    rng = np.random.default_rng(5)
-    trees = read_trees(estimator).trees
-    columns = []
-    for feature in range(F):
-        found = np.concatenate([t.threshold[(t.left >= 0) & (t.feature == feature)] for t in trees] + [np.zeros(1)])
-        found = found[np.isfinite(found)].astype(np.float32)
-        near = np.concatenate([found, np.nextafter(found, np.float32(9e9)), np.nextafter(found, np.float32(-9e9))])
-        near[np.abs(near) < np.finfo(np.float32).tiny] = 0
-        columns.append(rng.choice(near, size=500))
-    return np.stack(columns, axis=1)
-
-
 @pytest.mark.parametrize("name", [*TREES, *LINEAR])
 def test_model_answers_as_the_estimator(name, tmp_path):
     estimator = fitted(name)
@@ -90,7 +76,7 @@ def test_model_answers_as_the_estimator(name, tmp_path):
     rows = np.random.default_rng(1).normal(size=(300, F)).astype(np.float32)
     rows = np.concatenate([rows, rows_and_targets(2)[0]])
     if name in TREES:
-        rows = np.concatenate([rows, threshold_rows(estimator)])
+        rows = np.concatenate([rows, threshold_rows(estimator, F, 500)])
     np.testing.assert_allclose(np.asarray(model(rows)), expected(estimator, rows), rtol=1e-5, atol=1e-5)
     assert not model.trainable_weights
     model.save(tmp_path / "model.keras")
@@ -102,7 +88,7 @@ def test_model_answers_as_the_estimator(name, tmp_path):
 @pytest.mark.parametrize("name", TAKE_NAN)
 def test_missing_values_go_where_the_estimator_sends_them(name, missing):
     estimator = fitted(name, missing)
-    rows = threshold_rows(estimator)
+    rows = threshold_rows(estimator, F, 500)
     rows[np.random.default_rng(2).random(rows.shape) < 0.3] = np.nan
     got = np.asarray(estimator_model(estimator, F)(rows))
     np.testing.assert_allclose(got, expected(estimator, rows), rtol=1e-5, atol=1e-5)
