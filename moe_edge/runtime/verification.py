@@ -206,21 +206,21 @@ def _check(predictor: Predictor, rows: npt.NDArray[np.float32], mode: str) -> Mo
     routing = None
     if golden.routing_weights:
         weights = np.concatenate([answer["routing_weights"] for answer in answers])
-        routing = _largest(weights, np.asarray(golden.routing_weights, dtype=np.float64))
+        routing = largest_difference(weights, np.asarray(golden.routing_weights, dtype=np.float64))
     same = None
     if predictor.task.value == "classification":
         same = int((prediction.argmax(axis=1) == expected.argmax(axis=1)).sum())
     latency = measure_latency(predictor.predict_raw, rows[:1], num_runs=50, num_warmup=5)
     return ModeCheck(
         mode=mode,
-        max_difference=_largest(prediction, expected),
+        max_difference=largest_difference(prediction, expected),
         max_routing_difference=routing,
         same_labels=same,
         us_per_row=latency.median_us,
     )
 
 
-def _largest(got: npt.NDArray[Any], expected: npt.NDArray[np.float64]) -> float:
+def largest_difference(got: npt.NDArray[Any], expected: npt.NDArray[np.float64]) -> float:
     """The largest difference relative to the larger of 1 and what was expected; infinite where a value isn't finite."""
     difference = np.abs(got - expected) / np.maximum(1.0, np.abs(expected))
     return float(difference.max()) if np.isfinite(difference).all() else float("inf")
