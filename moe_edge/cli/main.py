@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from moe_edge._version import __version__
+from moe_edge.cli.one_line_warnings import one_line_warnings
 from moe_edge.errors import MoeEdgeError
 
 # Name -> one line of help; `moe_edge.cli.NAME` holds a click command called `command`.
@@ -52,7 +53,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn the user's errors into one line."""
         try:
-            return super().invoke(ctx)
+            with one_line_warnings():
+                return super().invoke(ctx)
         except MoeEdgeError as error:
             raise OneLineError(str(error)) from error
         except BrokenPipeError:

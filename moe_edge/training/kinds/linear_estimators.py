@@ -5,6 +5,7 @@ Both become one frozen dense layer. Layer: desktop (training).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -62,7 +63,8 @@ class LogisticRegressionExpert(FittedExpert):
 def fit_logistic(
     x: Floats, y: npt.NDArray[Any], weights: Weights, num_classes: int, options: Mapping[str, Any]
 ) -> keras.Model:
-    """Fit a logistic regression to weighted rows; a single class needs no slopes."""
+    """Fit a logistic regression to weighted rows; a single class needs no slopes. Warns where it hasn't converged."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if options["max_iter"] < 1:
@@ -73,5 +75,13 @@ def fit_logistic(
         bias[present] = 0.0
         return frozen_dense(np.zeros((x.shape[1], num_classes)), bias, "softmax")
     estimator = LogisticRegression(C=float(options["C"]), max_iter=int(options["max_iter"]))
-    estimator.fit(x.astype(np.float64), y, sample_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(x.astype(np.float64), y, sample_weight=weights)
+    if estimator.n_iter_.max() >= estimator.max_iter:
+        warnings.warn(
+            f"logistic_regression: not at its optimum after {estimator.max_iter} iterations; raise max_iter",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return frozen_dense(*class_logits(estimator, estimator.classes_, num_classes), "softmax")
