@@ -21,7 +21,7 @@ struct moe {
     const port *gate_weights, *slots, *counted, *mixed; /* of the parts: slots and counted are what combine takes */
     size_t *chosen, num_chosen;
     float *shares;
-    float *few; /* the prediction of MOE_MIX_FEW */
+    float *few, *scratch; /* the prediction of MOE_MIX_FEW, and room to make it */
     bool routed; /* the last answer */
     moe_mixing mixing;
     mixing_form form;
@@ -49,7 +49,7 @@ static bool find_form(moe *mixture) {
     if (signature_run(&mixture->combine, &mixture->host) == 0) {
         for (int form = MIX_SUM; form <= MIX_SOFTMAX && !found; form++) {
             mixture->form = (mixing_form)form;
-            mix_few(mixture->form, answers, values, mixture->chosen, weights, experts, mixture->few);
+            mix_few(mixture->form, answers, values, mixture->chosen, weights, experts, mixture->few, mixture->scratch);
             found = true;
             for (size_t value = 0; value < values; value++)
                 found = found && fabsf(mixture->few[value] - mixture->mixed->values[value]) < AGREES;
@@ -98,7 +98,8 @@ static bool open_parts(moe *mixture, moe_mixing mixing, char *error) {
                  name);
     if (status <= 0) return status == 0;
     mixture->few = malloc(mixture->num_values * sizeof *mixture->few);
-    if (mixture->few == NULL) return snprintf(error, MOE_ERROR_SIZE, "out of memory"), false;
+    mixture->scratch = malloc(mixture->num_values * sizeof *mixture->scratch);
+    if (mixture->few == NULL || mixture->scratch == NULL) return snprintf(error, MOE_ERROR_SIZE, "out of memory"), false;
     mixture->mixing = mixing == MOE_MIX_FEW && find_form(mixture) ? MOE_MIX_FEW : MOE_MIX_FILE;
     return true;
 }
@@ -172,7 +173,8 @@ int moe_route(moe *mixture, const float *row, moe_choice choice) {
         counted[chosen] = mixture->shares[mixture->num_chosen];
     }
     if (mixture->mixing == MOE_MIX_FEW)
-        mix_few(mixture->form, slots, num_values, mixture->chosen, mixture->shares, count, mixture->few);
+        mix_few(mixture->form, slots, num_values, mixture->chosen, mixture->shares, count, mixture->few,
+                mixture->scratch);
     else if (signature_run(&mixture->combine, host) != 0)
         return refuse(mixture, "LiteRT couldn't weigh the answers");
     return 0;
@@ -207,5 +209,6 @@ void moe_close(moe *mixture) {
     free(mixture->chosen);
     free(mixture->shares);
     free(mixture->few);
+    free(mixture->scratch);
     free(mixture);
 }

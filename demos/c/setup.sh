@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Give the C host its compilers on Debian: gcc and make for this machine, gcc for 64-bit ARM.
 # Usage: demos/c/setup.sh FOLDER   prints the ARM compiler's command.
-# As root it installs packages; otherwise it unpacks the ARM compiler into FOLDER (once; 230 MB), and gcc and make must be there.
+# As root it installs packages; otherwise it unpacks the ARM compiler into FOLDER (once; 170 MB), and gcc and make must be there.
 set -euo pipefail
 [[ $# == 1 ]] || { echo "usage: demos/c/setup.sh FOLDER" >&2; exit 2; }
 native=(gcc libc6-dev make) cross=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
@@ -35,7 +35,7 @@ if [[ ! -x $wrapper ]]; then
     mkdir -p "$state/lists/partial" "$state/archives/partial"
     options=(-qq -o "Dir::State=$state" -o "Dir::State::status=/var/lib/dpkg/status" -o "Dir::Cache=$state"
         -o "Dir::Cache::archives=$state/archives" -o Acquire::Languages=none -o Debug::NoLocking=1 -o APT::Sandbox::User=
-        -o APT::Update::Post-Invoke-Success:: -o Acquire::Retries=3)
+        -o APT::Update::Post-Invoke-Success::= -o Acquire::Retries=3)
     apt-get "${options[@]}" update || echo "an index is incomplete; going on with what came" >&2
     apt-get "${options[@]}" install -y --download-only --no-install-recommends "${cross[@]}" >/dev/null
     for package in "$state"/archives/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
