@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from c_host import run  # noqa: E402
+from c_host import run
 
 
 def answers(
@@ -42,7 +42,7 @@ def answers(
         Name of each output -> float32 (n, values), bit for bit.
 
     Raises:
-        CannotBuild: If there is no compiler or no emulated board.
+        CannotBuildError: If there is no compiler or no emulated board.
         RuntimeError: If the program failed, with its message.
     """
     options: list[object] = [] if mode == "dense" else ["--routed", "--mixing", mixing]

@@ -25,7 +25,7 @@ from emulated_pi import BOARDS, FOLDER, EmulatedPi, set_up  # noqa: E402
 PI_4 = BOARDS["Pi 4, LiteRT"]
 
 
-class CannotBuild(Exception):
+class CannotBuildError(Exception):
     """No compiler, or no emulated board, and why."""
 
 
@@ -41,7 +41,7 @@ def build(board: str | None = None, *, sanitize: bool = False, target: str = "")
         The folder with ``moe`` in it.
 
     Raises:
-        CannotBuild: If there is no compiler.
+        CannotBuildError: If there is no compiler.
         RuntimeError: If the sources don't compile.
     """
     options = [] if board is None else [f"CC={cross_compiler()}"]
@@ -68,7 +68,7 @@ def _set_up_compilers() -> str:
     command = ["bash", str(SOURCES / "setup.sh"), str(FOLDER.with_name(".cross"))]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if result.returncode != 0:
-        raise CannotBuild(f"demos/c/setup.sh: {result.stderr.strip()[-600:]}")
+        raise CannotBuildError(f"demos/c/setup.sh: {result.stderr.strip()[-600:]}")
     return result.stdout.strip()
 
 
@@ -81,7 +81,7 @@ def _machine(compiler: str) -> str:
 def _emulated() -> EmulatedPi:
     reason = set_up()
     if reason is not None:
-        raise CannotBuild(reason)
+        raise CannotBuildError(reason)
     # The checkout itself stands for the installed wheel.
     return EmulatedPi(PI_4, ROOT)
 

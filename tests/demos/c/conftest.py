@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from c_host import CannotBuild, build, library
+from c_host import CannotBuildError, build, library
 from emulated_pi import must_run
 from mixtures import make_files
 
@@ -15,7 +15,7 @@ from mixtures import make_files
 def _ready(make):
     try:
         return make()
-    except CannotBuild as error:
+    except CannotBuildError as error:
         if must_run():
             pytest.fail(str(error))
         pytest.skip(str(error))
