@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "device"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "device")]
 
 from emulated_pi import BOARDS, EmulatedPi, install, set_up  # noqa: E402
 from mixtures import make_top_1  # noqa: E402
 
 from moe_edge.atomic import atomic_path  # noqa: E402
+from shared.wheel import build_wheel  # noqa: E402
 
 PAGE = ROOT / "docs" / "RASPBERRY_PI.md"
 START, END = "<!-- make device writes from here -->", "<!-- to here -->"
@@ -27,10 +27,7 @@ def main() -> None:
         raise SystemExit(reason)
     with tempfile.TemporaryDirectory(prefix="moe-edge-device-") as name:
         folder = Path(name)
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", name, str(ROOT)]
-        subprocess.run(build, check=True)
-        (wheel,) = folder.glob("*.whl")
-        install(wheel, folder / "site")
+        install(build_wheel(folder), folder / "site")
         dense, routed = (make_top_1(folder / f"{kind}.tflite", kind) for kind in ("fully_connected", "gather"))
         lines = ["| board, runtime | run | dense | routed | ratio |", "|---|---|--:|--:|--:|"]
         for board in BOARDS.values():

@@ -36,6 +36,7 @@ from moe_edge.runtime.model_file import ModelFile  # noqa: E402
 from moe_edge.runtime.verification import default_tolerance, golden_rows, largest_difference  # noqa: E402
 from shared.old_runtime import make_python  # noqa: E402
 from shared.seeded_mixtures import write_mixture  # noqa: E402
+from shared.wheel import build_wheel  # noqa: E402
 
 PAGE = ROOT / "docs" / "PLATFORMS.md"
 START, END = "<!-- make platforms writes from here -->", "<!-- to here -->"
@@ -97,11 +98,8 @@ def main() -> int:
 
 def list_platforms(folder: Path) -> list[Platform]:
     """All of them, the wheel installed where it's needed."""
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(ROOT)]
-    subprocess.run(build, check=True)
-    (wheel,) = folder.glob("*.whl")
     site = folder / "site"
-    install(wheel, site)
+    install(build_wheel(folder), site)
     boards = [EmulatedPi(board, site) for board in BOARDS.values()]
     old = make_python(ROOT / ".venvs")
     return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ class WorstRow:
         abs_error: Largest absolute difference over the outputs; NaN when an answer isn't finite.
         keras: The trained model's answer: a label, or the outputs.
         tflite: The shipped file's.
-        target: The true label or outputs.
+        target: The true label or outputs; ``-`` where they aren't known.
         same_expert: Whether both gates prefer the same expert; if not, the error is a route flip.
     """
 
@@ -80,8 +81,10 @@ class ParityReport:
     Attributes:
         task: Classification or regression.
         num_rows: Rows compared.
-        metrics: Accuracy, or RMSE and R² for each output, then likelihood and coverage of Gaussian mixtures.
-        correct_rows_lost: Rows answered rightly by Keras less those by the file; None for a regression.
+        metrics: Accuracy, or RMSE and R² for each output, then likelihood and coverage of Gaussian mixtures; none where
+            the targets aren't known.
+        correct_rows_lost: Rows answered rightly by Keras less those by the file; None for a regression, and without
+            targets.
         agreeing_rows: Rows on which both give the same label; None for a regression.
         agreement: ``agreeing_rows / num_rows``; None for a regression.
         max_abs_error: Largest difference of a probability (of an output, in its unit); NaN if an answer isn't finite.
@@ -134,7 +137,7 @@ class Answers:
 def compare_answers(
     keras: Answers,
     tflite: Answers,
-    targets: npt.ArrayLike,
+    targets: npt.ArrayLike | None,
     *,
     task: Task,
     labels: tuple[str, ...],
@@ -148,7 +151,8 @@ def compare_answers(
     Args:
         keras: The trained model's answers.
         tflite: The shipped file's.
-        targets: Class codes, shape (rows,), or the true outputs, shape (rows, K).
+        targets: Class codes, shape (rows,), or the true outputs, shape (rows, K); None where they aren't known: then
+            there are no metrics.
         task: Classification or regression.
         labels: Names of the K classes or outputs.
         row_numbers: Each row's number in the table, counted from 1; 1, 2, ... by default.
@@ -160,9 +164,9 @@ def compare_answers(
     predictions = _pair(keras.prediction, tflite.prediction, "prediction", columns=len(labels))
     routings = _pair(keras.routing_weights, tflite.routing_weights, "routing_weights")
     num_rows = len(predictions[0])
-    truth = np.asarray(targets, dtype=np.float64)
-    truth = truth[:, None] if truth.ndim == 1 else truth
     wanted = (num_rows, 1 if task is Task.CLASSIFICATION else len(labels))
+    truth = np.full(wanted, np.nan) if targets is None else np.asarray(targets, dtype=np.float64)
+    truth = truth[:, None] if truth.ndim == 1 else truth
     if not num_rows or truth.shape != wanted or len(routings[0]) != num_rows:
         raise DataError(
             f"expected at least one row and targets of shape {wanted}, got {num_rows} rows, targets of shape "
@@ -181,6 +185,7 @@ def compare_answers(
     ]
     same_expert = preferred[0] == preferred[1]
 
+    metrics: tuple[MetricPair, ...] = ()
     lost: int | None = None
     agreeing: int | None = None
     if task is Task.CLASSIFICATION:
@@ -189,20 +194,19 @@ def compare_answers(
             np.where(ok, p.argmax(axis=1), -1 - side)
             for side, (ok, p) in enumerate(zip(finite, predictions, strict=True))
         ]
-        right = [int((codes == truth[:, 0]).sum()) for codes in chosen]
-        metrics: tuple[MetricPair, ...] = (
-            MetricPair(name="accuracy", output="", keras=wilson(right[0], num_rows), tflite=wilson(right[1], num_rows)),
-        )
         agreeing = int((chosen[0] == chosen[1]).sum())
-        lost = right[0] - right[1]
+        if targets is not None:
+            right = [int((codes == truth[:, 0]).sum()) for codes in chosen]
+            accuracies = [wilson(count, num_rows) for count in right]
+            metrics = (MetricPair(name="accuracy", output="", keras=accuracies[0], tflite=accuracies[1]),)
+            lost = right[0] - right[1]
         answers = [[labels[code] if code >= 0 else "not finite" for code in codes] for codes in chosen]
-        true_texts = [labels[int(code)] for code in truth[:, 0]]
     else:
-        metrics = tuple(
-            metric for k, output in enumerate(labels) for metric in _regression_metrics(predictions, truth, k, output)
-        ) + _density_metrics(keras, tflite, labels)
+        if targets is not None:
+            regression = (_regression_metrics(predictions, truth, k, output) for k, output in enumerate(labels))
+            metrics = tuple(chain.from_iterable(regression)) + _density_metrics(keras, tflite, labels)
         answers = [[_outputs_text(row) for row in prediction] for prediction in predictions]
-        true_texts = [_outputs_text(row) for row in truth]
+    true_texts = ["-"] * num_rows if targets is None else [_true_text(row, task, labels) for row in truth]
 
     row_errors = difference.max(axis=1)
     # Rows that aren't finite are the worst of all.
@@ -235,6 +239,10 @@ def compare_answers(
             for index in order
         ),
     )
+
+
+def _true_text(row: Array, task: Task, labels: tuple[str, ...]) -> str:
+    return labels[int(row[0])] if task is Task.CLASSIFICATION else _outputs_text(row)
 
 
 def wilson(successes: int, trials: int) -> Score:

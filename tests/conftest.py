@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 
 from shared.old_runtime import make_python
 from shared.seeded_mixtures import write_mixture
+from shared.wheel import build_wheel
 
 ROOT = Path(__file__).parent.parent
 MixtureFile = Callable[..., Path]
@@ -53,21 +51,8 @@ def rows_at_thresholds():
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, built from a copy: a build leaves folders behind, and stale ones would end up in it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "tree"
-    copy.mkdir()
-    for name in ("moe_edge", "converters", "pyproject.toml", "README.md", "LICENSE"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(source, copy / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(copy)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    (built,) = folder.glob("*.whl")
-    return built
+    """The project's wheel."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")

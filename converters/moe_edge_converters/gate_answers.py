@@ -1,4 +1,4 @@
-"""What a graph's gate says of training rows: the numbers that the manifest records.
+"""What a graph's gate says of rows.
 
 Layer: desktop (converters).
 """
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
-from moe_edge_converters.schemes.calibration import CHUNK, thin_rows
+from moe_edge_converters.schemes.calibration import CHUNK
 
 
 def gate_answers(content: bytes, name: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
@@ -18,7 +18,7 @@ def gate_answers(content: bytes, name: str, rows: npt.NDArray[np.float32]) -> np
     Args:
         content: The float32 graph.
         name: The output.
-        rows: float32 (n, ...), training rows; thinned out where there are many.
+        rows: float32 (n, ...).
 
     Returns:
         float32 (n, ...), or None where the graph has no such output.
@@ -28,7 +28,6 @@ def gate_answers(content: bytes, name: str, rows: npt.NDArray[np.float32]) -> np
     if name not in places:
         return None
     x = interpreter.get_input_details()[0]["index"]
-    rows = thin_rows(rows)
     parts = []
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from moe_edge.manifest import Manifest
 from moe_edge_converters.gate_answers import gate_answers
 from moe_edge_converters.graphs.gaussian_gate_graph import LOG_DENSITY
+from moe_edge_converters.schemes.calibration import thin_rows
 
 QUANTILES = (0.01, 0.05, 0.5)
 
@@ -25,7 +26,7 @@ def record_density(manifest: Manifest, content: bytes, rows: npt.NDArray[np.floa
         content: The float32 graph.
         rows: float32 (n, ...), training rows; thinned out where there are many.
     """
-    found = gate_answers(content, LOG_DENSITY, rows)
+    found = gate_answers(content, LOG_DENSITY, thin_rows(rows))
     if found is None:
         return manifest
     values = {str(share): float(f"{np.quantile(found, share):.6g}") for share in QUANTILES}

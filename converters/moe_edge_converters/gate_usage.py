@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from moe_edge.manifest import Manifest, Part, Role
 from moe_edge_converters.gate_answers import gate_answers
+from moe_edge_converters.schemes.calibration import thin_rows
 
 
 def record_usage(manifest: Manifest, content: bytes, rows: npt.NDArray[np.float32]) -> Manifest:
@@ -22,7 +23,7 @@ def record_usage(manifest: Manifest, content: bytes, rows: npt.NDArray[np.float3
         content: The float32 graph.
         rows: float32 (n, ...), training rows; thinned out where there are many.
     """
-    weights = gate_answers(content, "routing_weights", rows)
+    weights = gate_answers(content, "routing_weights", thin_rows(rows))
     if weights is None:
         return manifest
     means = iter(weights.mean(axis=0, dtype=np.float64).tolist())

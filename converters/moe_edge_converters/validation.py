@@ -19,13 +19,19 @@ from moe_edge.runtime.mixture_density import MixtureDensity
 from moe_edge.runtime.predictor import Predictor
 from moe_edge.schema import FeatureSchema
 from moe_edge.task import Task
+from moe_edge_converters.file_writer import pack
+from moe_edge_converters.gate_answers import gate_answers
+from moe_edge_converters.graphs.fused_graph import build_fused_graph
+from moe_edge_converters.sources.extraction import is_own_mixture
+from moe_edge_converters.sources.source import PLAIN, MixtureSource, read_source
+from moe_edge_converters.sources.tracing import row_shape
 
 BATCH = 512
 """Rows a call: bounds the memory of both sides."""
 
 
 def keras_answers(model: Any, features: npt.ArrayLike, targets: npt.ArrayLike | None = None) -> Answers:
-    """The trained model's answers and routing.
+    """The answers and routing of a mixture made of this package's layers.
 
     Args:
         model: The ``keras.Model`` in memory.
@@ -44,6 +50,24 @@ def keras_answers(model: Any, features: npt.ArrayLike, targets: npt.ArrayLike | 
     if targets is None or "expert_sigmas" not in outputs:
         return answers
     return _at_targets(answers, outputs["expert_means"], outputs["expert_sigmas"], targets)
+
+
+def source_answers(source: MixtureSource, features: npt.ArrayLike) -> Answers:
+    """The answers of a model from elsewhere, and the routing of the mixture that was recognised in it.
+
+    Args:
+        source: The model and its mixture, whose numbers ``read_source`` has compared.
+        features: float32 (n, ...), raw rows.
+
+    Raises:
+        DataError: If there are no rows.
+    """
+    rows = _rows(features, source.spec.input_shape)
+    parts = [source.predict(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    graph, _ = build_fused_graph(source.spec, ["float32"] * source.spec.num_experts)
+    routing = gate_answers(pack(graph), "routing_weights", rows)
+    assert routing is not None  # every fused graph gives it
+    return Answers(prediction=np.concatenate(parts).reshape(len(rows), -1), routing_weights=routing)
 
 
 def tflite_answers(predictor: Predictor, features: npt.ArrayLike, targets: npt.ArrayLike | None = None) -> Answers:
@@ -78,26 +102,31 @@ def validate(
     model: Any,
     predictor: Predictor,
     features: npt.ArrayLike,
-    targets: npt.ArrayLike,
+    targets: npt.ArrayLike | None,
     *,
     row_numbers: npt.ArrayLike | None = None,
 ) -> ParityReport:
-    """Compare a Keras mixture with the file that was made from it.
+    """Compare a Keras mixture, from here or from elsewhere, with the file that was made from it.
 
     Args:
-        model: The ``keras.Model`` in memory.
+        model: The ``keras.Model`` in memory, or a ``TracedModel`` of a SavedModel.
         predictor: An open ``Predictor`` of the ``.tflite``.
         features: float32 (n, d), raw rows that training didn't see; NaN where a value is missing.
-        targets: Class codes (n,), or true outputs (n, K).
+        targets: Class codes (n,), or true outputs (n, K); None where they aren't known.
         row_numbers: Each row's number in its table, counted from 1.
 
     Raises:
-        ModelFileError: If ``model`` is no mixture.
+        ConversionError: If no mixture is recognised in a model from elsewhere.
         DataError: If there are no rows, or shapes don't fit.
     """
     truth = targets if predictor.task is Task.REGRESSION else None
+    if is_own_mixture(model):
+        expected = keras_answers(model, features, truth)
+    else:
+        plain = predictor.manifest.provenance.get("form") == PLAIN
+        expected = source_answers(read_source(model, rows=features, fuse=not plain), features)
     return compare_answers(
-        keras_answers(model, features, truth),
+        expected,
         tflite_answers(predictor, features, truth),
         targets,
         task=predictor.task,
@@ -119,7 +148,7 @@ def check_same_mixture(model: Any, schema: FeatureSchema | None, manifest: Manif
     """Refuse a file that was made from another mixture.
 
     Args:
-        model: The ``keras.Model``.
+        model: The ``keras.Model`` or ``TracedModel``.
         schema: The schema that travels with it, or None for a plain Keras model.
         manifest: What the file says of itself.
         source: The ``.tflite``, for messages.
@@ -127,10 +156,9 @@ def check_same_mixture(model: Any, schema: FeatureSchema | None, manifest: Manif
     Raises:
         ModelFileError: If columns, categories, labels, task or shapes differ.
     """
-    shapes = (
-        ("values a row", int(np.prod(model.input_shape[1:])), int(np.prod(manifest.input_shape))),
-        ("outputs", int(model.output_shape[-1]), len(manifest.schema.labels)),
-    )
+    shapes = [("values a row", int(np.prod(row_shape(model))), int(np.prod(manifest.input_shape)))]
+    if is_own_mixture(model):
+        shapes.append(("outputs", int(model.output_shape[-1]), len(manifest.schema.labels)))
     differences: list[tuple[str, Any, Any]] = [item for item in shapes if item[1] != item[2]]
     if schema is not None:
         texts = (

@@ -14,6 +14,7 @@ from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, OUTPUT_FILE, Repo
 from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
 from moe_edge.cli.native_notices import hide_native_notices
+from moe_edge.cli.source_options import source_options
 from moe_edge.errors import require
 from moe_edge_converters.schemes.scheme import AUTO, Scheme
 from moe_edge_converters.targets.target import Target
@@ -116,16 +117,9 @@ _EPILOG += "Targets: " + "; ".join(f"{target.value}: {target.summary}" for targe
     "--no-fuse", is_flag=True, help="Convert a model that is no mixture as it is; it runs whole, never routed."
 )
 @click.option(
-    "--import",
-    "custom_modules",
-    multiple=True,
-    metavar="MODULE",
-    help="Import MODULE first, which defines MODEL's own classes; also from the current folder. Repeat for more.",
-)
-@click.option("--unsafe-load", is_flag=True, help="Trust MODEL: its Lambda layers run code on loading.")
-@click.option(
     "--all-rows", is_flag=True, help="Calibrate on all rows of DATA, though MODEL was trained on another table."
 )
+@source_options
 @output_options
 def command(
     model: Path,
@@ -215,6 +209,5 @@ def command(
 
         picture = draw_ladder(result.ladder.record(), output.with_suffix(".ladder.png"), task=result.manifest.task)
     table = data if data is not None else "DATA"
-    # A model from elsewhere has no columns and no routing of ours to compare with.
-    following = f"inspect {result.path}" if loaded.schema is None else f"validate {model} {result.path} {table}"
-    report_conversion(report, result, next_command=f"moe-edge {following}", picture=picture)
+    following = f"moe-edge validate {model} {result.path} {table}"
+    report_conversion(report, result, next_command=following, picture=picture)

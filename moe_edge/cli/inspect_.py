@@ -13,11 +13,13 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.source_options import source_options
 from moe_edge.errors import require
 from moe_edge.strict import to_dict
 
 if TYPE_CHECKING:
     from moe_edge.manifest import Manifest
+    from moe_edge.training.archive import LoadedModel
     from moe_edge_converters.inspection import Inspection, TensorView
 
 
@@ -25,8 +27,18 @@ if TYPE_CHECKING:
 @click.argument("model", type=EXISTING_FILE)
 @click.option("--data", type=EXISTING_FILE, help="A table: also show how the mixture routes its rows.")
 @click.option("--report", "report_path", type=OUTPUT_FILE, help="With --data: write pictures and scores to this .html.")
+@source_options
 @output_options
-def command(model: Path, *, data: Path | None, report_path: Path | None, as_json: bool, quiet: bool) -> None:
+def command(
+    model: Path,
+    *,
+    data: Path | None,
+    report_path: Path | None,
+    custom_modules: tuple[str, ...],
+    unsafe_load: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Show what is inside MODEL, a .tflite file of moe-edge or of any other tool, or a .keras of moe-edge train.
 
     Signatures (what a host can run), operators and versions, the bytes and dtypes of each part, and, in a file of
@@ -40,7 +52,14 @@ def command(model: Path, *, data: Path | None, report_path: Path | None, as_json
         check_writable(report_path)
     report = Reporter(as_json=as_json, quiet=quiet)
     if model.suffix == ".keras":
-        _inspect_keras(report, model, data, report_path)
+        require("tensorflow", extra="desktop", purpose="inspect a .keras")
+        from moe_edge.training.keras_setup import load_keras
+
+        load_keras()
+        from moe_edge_converters.sources.source import open_source
+
+        loaded = open_source(model, unsafe=unsafe_load, custom_modules=custom_modules)
+        _inspect_keras(report, model, loaded, data, report_path)
         return
     require("ai_edge_litert", extra="desktop", purpose="inspect")
     from moe_edge.cli.inspect_data import diagnose_rows, open_tflite, show_diagnosis, show_routing
@@ -75,16 +94,12 @@ def command(model: Path, *, data: Path | None, report_path: Path | None, as_json
         report.next_command(f"moe-edge predict {model} DATA.csv --explain")
 
 
-def _inspect_keras(report: Reporter, model: Path, data: Path | None, report_path: Path | None) -> None:
+def _inspect_keras(
+    report: Reporter, model: Path, loaded: LoadedModel, data: Path | None, report_path: Path | None
+) -> None:
     """What a .keras of moe-edge train says of itself, and how it divides the rows."""
-    require("tensorflow", extra="desktop", purpose="inspect a .keras")
     from moe_edge.cli.inspect_data import diagnose_rows, keras_subject, show_diagnosis, show_routing
-    from moe_edge.training.keras_setup import load_keras
 
-    load_keras()
-    from moe_edge.training.archive import load_model
-
-    loaded = load_model(model)
     subject = keras_subject(loaded, model)
     routing, diagnosis = (None, None) if data is None else diagnose_rows(subject, data, report_path)
     report.document(

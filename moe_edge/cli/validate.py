@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
+from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, Reporter, output_options
 from moe_edge.cli.native_notices import hide_native_notices
-from moe_edge.errors import require
+from moe_edge.cli.source_options import source_options
+from moe_edge.errors import DataError, require
 from moe_edge.parity import MetricPair, ParityReport, Score
 from moe_edge.strict import to_dict
+from moe_edge.task import Task
 from moe_edge.thresholds import ParityThresholds, check_parity
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _METRIC_NAMES = {
 
 
 @click.command()
-@click.argument("model", type=EXISTING_FILE)
+@click.argument("model", type=EXISTING_PATH)
 @click.argument("tflite", type=EXISTING_FILE)
 @click.argument("data", type=EXISTING_FILE)
 @click.option(
@@ -76,6 +78,7 @@ _METRIC_NAMES = {
     show_default=True,
     help="The runtime that runs the .tflite.",
 )
+@source_options
 @output_options
 @click.pass_context
 def command(
@@ -90,13 +93,16 @@ def command(
     max_rmse_rise: float,
     all_rows: bool,
     backend: str,
+    custom_modules: tuple[str, ...],
+    unsafe_load: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Check that TFLITE answers like the Keras MODEL that it was converted from.
 
     DATA is the table that MODEL was trained on; only the rows that training held out are compared, as remembered in
-    MODEL. The exit code is 0 for PASS and 1 for FAIL.
+    MODEL. A model that `moe-edge train` didn't make remembers nothing: all rows of DATA are compared, its columns
+    taken in their order and then the target, which may be absent. The exit code is 0 for PASS and 1 for FAIL.
     """
     try:
         thresholds = ParityThresholds(
@@ -121,17 +127,24 @@ def command(
             advance(0, "starting TensorFlow")
             load_keras()
             from moe_edge.tables.dataset import encode_dataset
-            from moe_edge.training.archive import load_model
+            from moe_edge_converters.sources.source import open_source
             from moe_edge_converters.validation import check_same_mixture, validate
 
             advance(1, "loading the model")
-            loaded = load_model(model)
+            loaded = open_source(model, unsafe=unsafe_load, custom_modules=custom_modules)
             check_same_mixture(loaded.model, loaded.schema, predictor.manifest, source=str(tflite))
             advance(1, "reading the table")
-            dataset = encode_dataset(data, loaded.schema or predictor.manifest.schema)
+            ours = loaded.schema is not None
+            schema = loaded.schema or predictor.manifest.schema
+            dataset = encode_dataset(data, schema, require_target=ours, by_position=not ours)
+            if dataset.target is None and predictor.task is Task.REGRESSION and max_abs_error is None:
+                raise DataError(
+                    f"{data}: expected the target after the features, to compare the RMSE, got none; "
+                    "add it, or say with --max-abs-error how far an answer may move"
+                )
             rows = _choose_rows(loaded, dataset, all_rows=all_rows)
             advance(1, f"running {len(rows)} rows through both")
-            targets = dataset.require_target()[rows]
+            targets = None if dataset.target is None else dataset.target[rows]
             result = validate(loaded.model, predictor, dataset.features[rows], targets, row_numbers=rows + 1)
             advance(1, "")
         scheme, runtime = predictor.manifest.scheme, predictor.backend
@@ -157,8 +170,23 @@ def command(
     if failures:
         report.next_command(f"moe-edge convert {model} {data} -o {tflite} --scheme float16")
         context.exit(1)
-    report.say("PASS: the file answers like the model, within the thresholds")
-    report.next_command(f"moe-edge predict {tflite} {data} --explain")
+    report.say(f"PASS: the file answers like the model: {_allowed(result, thresholds)}")
+    # The file of a model that knows no columns takes none by name.
+    if ours or data.suffix in (".npz", ".npy"):
+        report.next_command(f"moe-edge predict {tflite} {data} --explain")
+
+
+def _allowed(result: ParityReport, thresholds: ParityThresholds) -> str:
+    """What was held against the thresholds."""
+    known = bool(result.metrics)
+    if result.task is Task.CLASSIFICATION:
+        parts = [f"accuracy at most {thresholds.max_accuracy_drop:g} points lower"] if known else []
+        parts.append(f"the same label for at least {thresholds.min_agreement:.6g} of the rows")
+    else:
+        parts = [f"RMSE at most {thresholds.max_rmse_rise:g} % higher"] if known else []
+    if thresholds.max_abs_error is not None:
+        parts.append(f"no difference above {thresholds.max_abs_error:g}")
+    return ", ".join(parts)
 
 
 def _choose_rows(loaded: LoadedModel, dataset: Any, *, all_rows: bool) -> npt.NDArray[np.int64]:

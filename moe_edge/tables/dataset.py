@@ -156,25 +156,32 @@ def dataset_from_arrays(
     return replace(dataset, groups=np.unique(members, return_inverse=True)[1].astype(np.int64))
 
 
-def encode_dataset(path: Path | str, schema: FeatureSchema, *, require_target: bool = True) -> Dataset:
+def encode_dataset(
+    path: Path | str, schema: FeatureSchema, *, require_target: bool = True, by_position: bool = False
+) -> Dataset:
     """Read a table with the schema of a model that is already trained. Other columns are ignored.
 
     Args:
         path: ``.csv``, ``.parquet``, ``.npz`` or ``.npy``. Arrays have no column names: their order counts.
         schema: The model's schema.
         require_target: Refuse a table without the target column; else its ``target`` is None.
+        by_position: Go by the columns' order in tables with names too: the schema is of a model that knows none.
 
     Raises:
         DataError: If columns are missing, a value can't be read, or a label is unknown.
     """
     table = read_table(path)
     names = [schema.target] if schema.target in table.names else _split_names(schema.target)
-    if not table.named:
+    if by_position or not table.named:
         table, names = _positional(table, schema)
     schema.check_columns(table.names)
     features = np.stack([encode_column(column, table.column(column.name)) for column in schema.columns], axis=1)
     missing = [name for name in names if name not in table.names]
     if missing and require_target:
+        if by_position or not table.named:
+            raise DataError(
+                f"{table.source}: expected {len(names)} target column(s) after the features (or y in a .npz), got none"
+            )
         raise _no_column(table, "target", missing[0])
     if missing:
         return _finish(schema, features, None, table.source)
