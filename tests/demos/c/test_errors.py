@@ -9,8 +9,9 @@ import pytest
 from c_host import build, command, library, run
 
 from moe_edge.config import Combine, Task
-from moe_edge_converters.conversion import ConversionOptions, convert_spec
+from moe_edge_converters.conversion import convert_spec
 from moe_edge_converters.given_rows import probe_rows
+from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec, dense_stack
 
