@@ -27,6 +27,14 @@ static int refuse_value(const rows *from, size_t column, char *error, size_t siz
     return -1;
 }
 
+static int refuse_text(const rows *from, size_t column, char *error, size_t size) {
+    bool may_be_names = from->line_number == 1 && !from->format.header;
+    snprintf(error, size, "%s: line %zu, value %zu: expected a number, got another text%s", from->name,
+             from->line_number, column + 1,
+             may_be_names ? "; if this line holds the columns' names, say --header" : "");
+    return -1;
+}
+
 static int check_values(const rows *from, const float *row, char *error, size_t size) {
     for (size_t column = 0; column < from->format.width; column++)
         if (isinf(row[column]) || (isnan(row[column]) && !from->format.missing))
@@ -59,7 +67,7 @@ static int read_cells(const rows *from, char *line, float *row, char *error, siz
                 row[column] = NAN;
             else {
                 row[column] = strtof(cell, &end);
-                if (!is_blank(end)) return refuse_value(from, column, error, size);
+                if (!is_blank(end)) return refuse_text(from, column, error, size);
             }
         }
         cell = comma == NULL ? NULL : comma + 1;
