@@ -22,9 +22,9 @@ from c_host import count, run  # noqa: E402
 
 from moe_edge.atomic import atomic_path  # noqa: E402
 from moe_edge.config import Combine, Task  # noqa: E402
-from moe_edge_converters.conversion import ConversionOptions, convert_spec  # noqa: E402
+from moe_edge_converters.conversion import convert_spec  # noqa: E402
 from moe_edge_converters.given_rows import probe_rows  # noqa: E402
-from moe_edge_converters.options import Layout  # noqa: E402
+from moe_edge_converters.options import ConversionOptions, Layout  # noqa: E402
 from moe_edge_converters.schemes.scheme import Scheme  # noqa: E402
 from moe_edge_converters.spec import MixtureSpec, dense_stack  # noqa: E402
 
@@ -57,7 +57,7 @@ class Mixture:
         return f"{self.num_experts} experts {'-'.join(map(str, self.sizes))}"
 
 
-MIXTURES = (Mixture(32, (64, 128, 10)), Mixture(64, (64, 512, 10)))
+MIXTURES = (Mixture(32, (64, 128, 10)), Mixture(32, (64, 512, 10)), Mixture(64, (64, 512, 10)))
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ static size_t next_heaviest(const float *weights, size_t num_experts, const size
 
 size_t choose_experts(const float *weights, size_t num_experts, moe_choice choice, size_t *experts, float *shares) {
     bool to_mass = choice.mass > 0 && choice.mass < 1;
-    size_t limit = choice.top_k == 0 || choice.top_k > num_experts ? num_experts : choice.top_k, positive = 0, count = 0;
+    size_t limit = choice.top_k == 0 || choice.top_k > num_experts ? num_experts : choice.top_k, positive = 0,
+           count = 0;
     for (size_t expert = 0; expert < num_experts; expert++) {
         if (!(weights[expert] >= 0) || weights[expert] > 2) return 0;
         positive += weights[expert] > 0;

@@ -30,40 +30,38 @@ typedef struct {
 } litert_option;
 
 /* name without "LiteRt", arguments */
-#define LITERT_STATUS_FUNCTIONS(X)                                                                 \
-    X(CreateEnvironment, (int count, const void *options, void **environment))                     \
-    X(CreateModelFromBuffer, (void *environment, const void *bytes, size_t size, void **model))    \
-    X(GetNumModelSignatures, (void *model, size_t *count))                                         \
-    X(GetModelSignature, (void *model, size_t index, void **signature))                            \
-    X(GetSignatureKey, (void *signature, const char **name))                                       \
-    X(GetNumSignatureInputs, (void *signature, size_t *count))                                     \
-    X(GetNumSignatureOutputs, (void *signature, size_t *count))                                    \
-    X(GetSignatureInputName, (void *signature, size_t index, const char **name))                   \
-    X(GetSignatureOutputName, (void *signature, size_t index, const char **name))                  \
-    X(GetSignatureInputTensor, (void *signature, const char *name, void **tensor))                 \
-    X(GetSignatureOutputTensor, (void *signature, const char *name, void **tensor))                \
-    X(GetSignatureSubgraph, (void *signature, void **subgraph))                                    \
-    X(GetSubgraphInput, (void *subgraph, size_t index, void **tensor))                             \
-    X(GetSubgraphOutput, (void *subgraph, size_t index, void **tensor))                            \
-    X(GetRankedTensorType, (void *tensor, litert_type *type))                                      \
-    X(CreateOptions, (void **options))                                                             \
-    X(SetOptionsHardwareAccelerators, (void *options, int which))                                  \
-    X(CreateCompiledModel, (void *environment, void *model, void *options, void **compiled))       \
-    X(GetCompiledModelInputBufferRequirements,                                                     \
-      (void *compiled, size_t signature, size_t index, void **requirements))                       \
-    X(GetCompiledModelOutputBufferRequirements,                                                    \
-      (void *compiled, size_t signature, size_t index, void **requirements))                       \
-    X(CreateManagedTensorBufferFromRequirements,                                                   \
-      (void *environment, const litert_type *type, void *requirements, void **buffer))             \
-    X(GetTensorBufferHostMemory, (void *buffer, void **address))                                   \
-    X(RunCompiledModel, (void *compiled, size_t signature, size_t num_inputs, void **inputs,       \
-                         size_t num_outputs, void **outputs))
+#define LITERT_STATUS_FUNCTIONS(X)                                                                                     \
+    X(CreateEnvironment, (int count, const void *options, void **environment))                                         \
+    X(CreateModelFromBuffer, (void *environment, const void *bytes, size_t size, void **model))                        \
+    X(GetNumModelSignatures, (void *model, size_t *count))                                                             \
+    X(GetModelSignature, (void *model, size_t index, void **signature))                                                \
+    X(GetSignatureKey, (void *signature, const char **name))                                                           \
+    X(GetNumSignatureInputs, (void *signature, size_t *count))                                                         \
+    X(GetNumSignatureOutputs, (void *signature, size_t *count))                                                        \
+    X(GetSignatureInputName, (void *signature, size_t index, const char **name))                                       \
+    X(GetSignatureOutputName, (void *signature, size_t index, const char **name))                                      \
+    X(GetSignatureInputTensor, (void *signature, const char *name, void **tensor))                                     \
+    X(GetSignatureOutputTensor, (void *signature, const char *name, void **tensor))                                    \
+    X(GetSignatureSubgraph, (void *signature, void **subgraph))                                                        \
+    X(GetSubgraphInput, (void *subgraph, size_t index, void **tensor))                                                 \
+    X(GetSubgraphOutput, (void *subgraph, size_t index, void **tensor))                                                \
+    X(GetRankedTensorType, (void *tensor, litert_type *type))                                                          \
+    X(CreateOptions, (void **options))                                                                                 \
+    X(SetOptionsHardwareAccelerators, (void *options, int which))                                                      \
+    X(CreateCompiledModel, (void *environment, void *model, void *options, void **compiled))                           \
+    X(GetCompiledModelInputBufferRequirements, (void *compiled, size_t signature, size_t index, void **requirements))  \
+    X(GetCompiledModelOutputBufferRequirements, (void *compiled, size_t signature, size_t index, void **requirements)) \
+    X(CreateManagedTensorBufferFromRequirements,                                                                       \
+      (void *environment, const litert_type *type, void *requirements, void **buffer))                                 \
+    X(GetTensorBufferHostMemory, (void *buffer, void **address))                                                       \
+    X(RunCompiledModel,                                                                                                \
+      (void *compiled, size_t signature, size_t num_inputs, void **inputs, size_t num_outputs, void **outputs))
 
-#define LITERT_VOID_FUNCTIONS(X)                                                                   \
-    X(DestroyEnvironment, (void *environment))                                                     \
-    X(DestroyModel, (void *model))                                                                 \
-    X(DestroyOptions, (void *options))                                                             \
-    X(DestroyCompiledModel, (void *compiled))                                                      \
+#define LITERT_VOID_FUNCTIONS(X)               \
+    X(DestroyEnvironment, (void *environment)) \
+    X(DestroyModel, (void *model))             \
+    X(DestroyOptions, (void *options))         \
+    X(DestroyCompiledModel, (void *compiled))  \
     X(DestroyTensorBuffer, (void *buffer))
 
 typedef struct {

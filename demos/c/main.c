@@ -5,11 +5,12 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FAILED = 1, MISUSED = 2, MOST_OUTPUTS = 8 };
+enum { FAILED = 1, MISUSED = 2, MOST_OUTPUTS = 8, MOST_CALLS = 10000000 };
 enum { LIBRARY = 256, ROUTED, TOP_K, MASS, MIXING, OUTPUT, BINARY, MISSING, HEADER, UNCHECKED, BENCHMARK };
 
 typedef struct {
@@ -22,12 +23,18 @@ typedef struct {
 } command;
 
 static const struct option OPTIONS[] = {
-    {"library", required_argument, NULL, LIBRARY}, {"routed", no_argument, NULL, ROUTED},
-    {"top-k", required_argument, NULL, TOP_K},     {"mass", required_argument, NULL, MASS},
-    {"mixing", required_argument, NULL, MIXING},   {"output", required_argument, NULL, OUTPUT},
-    {"binary", no_argument, NULL, BINARY},         {"missing", no_argument, NULL, MISSING},
-    {"header", no_argument, NULL, HEADER},         {"unchecked", no_argument, NULL, UNCHECKED},
-    {"benchmark", required_argument, NULL, BENCHMARK}, {"help", no_argument, NULL, 'h'},
+    {"library", required_argument, NULL, LIBRARY},
+    {"routed", no_argument, NULL, ROUTED},
+    {"top-k", required_argument, NULL, TOP_K},
+    {"mass", required_argument, NULL, MASS},
+    {"mixing", required_argument, NULL, MIXING},
+    {"output", required_argument, NULL, OUTPUT},
+    {"binary", no_argument, NULL, BINARY},
+    {"missing", no_argument, NULL, MISSING},
+    {"header", no_argument, NULL, HEADER},
+    {"unchecked", no_argument, NULL, UNCHECKED},
+    {"benchmark", required_argument, NULL, BENCHMARK},
+    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -39,7 +46,7 @@ static const char USAGE[] =
     "  --routed          run the gate, then only experts with a weight above 0\n"
     "  --top-k N         at most so many experts; means --routed\n"
     "  --mass SHARE      the heaviest until they hold this much of the gate's weight, in (0, 1]; means --routed\n"
-    "  --mixing WHO      routed: `file` weighs by the file's combine (default), `few` only the answers of those that ran\n"
+    "  --mixing WHO      who weighs, routed: `file`, its own combine (default), or `few`, this program, only what ran\n"
     "  --output NAME     print this output; may be repeated; by default prediction and routing_weights\n"
     "  --header          the first line holds names\n"
     "  --missing         empty cells and NaN are missing values; for models that fill them\n"
@@ -53,26 +60,32 @@ static int misused(const char *what, const char *got) {
     return MISUSED;
 }
 
+/* 0 if the text isn't one from 1 to `most`. */
+static size_t whole_number(const char *text, long most) {
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    return *end != '\0' || end == text || errno != 0 || value < 1 || value > most ? 0 : (size_t)value;
+}
+
 static int read_command(int argc, char **argv, command *asked) {
     char *end;
     for (int option; (option = getopt_long(argc, argv, "h", OPTIONS, NULL)) != -1;) {
         switch (option) {
             case LIBRARY: asked->settings.library = optarg; break;
             case ROUTED: asked->routed = true; break;
-            case TOP_K: {
-                errno = 0;
-                long value = strtol(optarg, &end, 10);
-                if (*end != '\0' || end == optarg || errno != 0 || value < 1) return misused("--top-k of at least 1", optarg);
-                asked->choice.top_k = (size_t)value, asked->routed = true;
+            case TOP_K:
+                asked->choice.top_k = whole_number(optarg, LONG_MAX), asked->routed = true;
+                if (asked->choice.top_k == 0) return misused("--top-k of at least 1", optarg);
                 break;
-            }
             case MASS:
                 asked->choice.mass = strtod(optarg, &end), asked->routed = true;
                 if (*end != '\0' || end == optarg || !(asked->choice.mass > 0 && asked->choice.mass <= 1))
                     return misused("--mass in (0, 1]", optarg);
                 break;
             case MIXING:
-                if (strcmp(optarg, "few") != 0 && strcmp(optarg, "file") != 0) return misused("--mixing file or few", optarg);
+                if (strcmp(optarg, "few") != 0 && strcmp(optarg, "file") != 0)
+                    return misused("--mixing file or few", optarg);
                 asked->settings.mixing = strcmp(optarg, "few") == 0 ? MOE_MIX_FEW : MOE_MIX_FILE;
                 break;
             case OUTPUT:
@@ -83,22 +96,20 @@ static int read_command(int argc, char **argv, command *asked) {
             case MISSING: asked->format.missing = true; break;
             case HEADER: asked->format.header = true; break;
             case UNCHECKED: asked->settings.skip_digests = true; break;
-            case BENCHMARK: {
-                errno = 0;
-                long value = strtol(optarg, &end, 10);
-                if (*end != '\0' || end == optarg || errno != 0 || value < 1 || value > 10000000)
-                    return misused("--benchmark in [1, 10000000]", optarg);
-                asked->calls = (size_t)value;
+            case BENCHMARK:
+                asked->calls = whole_number(optarg, MOST_CALLS);
+                if (asked->calls == 0) return misused("--benchmark in [1, 10000000]", optarg);
                 break;
-            }
             case 'h': fputs(USAGE, stdout); exit(fflush(stdout) == 0 ? EXIT_SUCCESS : FAILED);
             default: return MISUSED; /* getopt has said why */
         }
     }
-    if (argc - optind < 1 || argc - optind > 2) return misused("MODEL.tflite and perhaps ROWS", optind < argc ? argv[optind] : "");
+    if (argc - optind < 1 || argc - optind > 2)
+        return misused("MODEL.tflite and perhaps ROWS", optind < argc ? argv[optind] : "");
     asked->model = argv[optind];
     asked->input = argc - optind == 2 ? argv[optind + 1] : "-";
-    if (asked->num_outputs == 0) asked->outputs[0] = "prediction", asked->outputs[1] = "routing_weights", asked->num_outputs = 2;
+    if (asked->num_outputs == 0)
+        asked->outputs[0] = "prediction", asked->outputs[1] = "routing_weights", asked->num_outputs = 2;
     if (asked->settings.library == NULL) asked->settings.library = getenv("MOE_LITERT");
     return 0;
 }
@@ -114,12 +125,15 @@ static bool print_answer(const moe *mixture, const command *asked, bool names, c
         size_t count;
         const float *values = moe_output(mixture, asked->outputs[index], &count);
         if (values == NULL) {
-            snprintf(error, MOE_ERROR_SIZE, "%s: expected an output of the model, got '%s'", asked->model, asked->outputs[index]);
+            snprintf(error, MOE_ERROR_SIZE, "%s: expected an output of the model, got '%s'", asked->model,
+                     asked->outputs[index]);
             return false;
         }
         for (size_t value = 0; value < count; value++, between = ",") {
-            if (names) printf("%s%s_%zu", between, asked->outputs[index], value);
-            else printf("%s%.9g", between, (double)values[value]);
+            if (names)
+                printf("%s%s_%zu", between, asked->outputs[index], value);
+            else
+                printf("%s%.9g", between, (double)values[value]);
         }
     }
     if (putchar('\n') != EOF) return true;
@@ -167,8 +181,10 @@ int main(int argc, char **argv) {
             done = false, snprintf(error, sizeof error, "%s: %s", asked.model, shape.not_routed);
         if (row == NULL) done = false, snprintf(error, sizeof error, "out of memory");
     }
-    done = done && rows_open(&from, asked.input, asked.format, error, sizeof error) && run(mixture, &asked, &from, row, error);
-    if (fflush(stdout) != 0 && done) done = false, snprintf(error, sizeof error, "standard output: %s", strerror(errno));
+    done = done && rows_open(&from, asked.input, asked.format, error, sizeof error) &&
+           run(mixture, &asked, &from, row, error);
+    if (fflush(stdout) != 0 && done)
+        done = false, snprintf(error, sizeof error, "standard output: %s", strerror(errno));
     rows_close(&from);
     free(row);
     moe_close(mixture);

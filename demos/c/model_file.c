@@ -45,11 +45,17 @@ static size_t field(reader *from, size_t table, unsigned slot) {
 }
 
 /* What an offset in the file points to. */
-static size_t follow(reader *from, size_t at) { return at == 0 ? 0 : at + number(from, at, 4); }
+static size_t follow(reader *from, size_t at) {
+    return at == 0 ? 0 : at + number(from, at, 4);
+}
 
-static size_t entry(reader *from, size_t vector, size_t index) { return follow(from, vector + 4 + 4 * index); }
+static size_t entry(reader *from, size_t vector, size_t index) {
+    return follow(from, vector + 4 + 4 * index);
+}
 
-static size_t entries(reader *from, size_t vector) { return vector == 0 ? 0 : number(from, vector, 4); }
+static size_t entries(reader *from, size_t vector) {
+    return vector == 0 ? 0 : number(from, vector, 4);
+}
 
 typedef struct {
     size_t head;    /* where the weights begin */
@@ -99,7 +105,8 @@ static const char *check_digests(model_file *file, layout place) {
     if (crypto != NULL) found[0] = dlsym(crypto, "EVP_Digest"), found[1] = dlsym(crypto, "EVP_sha256");
     if (found[0] == NULL || found[1] == NULL) {
         if (crypto != NULL) dlclose(crypto);
-        return "can't be checked for damage: expected OpenSSL's libcrypto.so.3, got none; install it, or skip the check";
+        return "can't be checked for damage: expected OpenSSL's libcrypto.so.3, got none; install it, or skip the "
+               "check";
     }
     digest_function digest;
     algorithm_function algorithm;
@@ -137,8 +144,10 @@ bool model_file_open(model_file *file, const char *path, bool digests, char *err
         return false;
     }
     const char *wrong = NULL;
-    if (!S_ISREG(status.st_mode)) wrong = "isn't a file";
-    else if (status.st_size < LEAST_SIZE) wrong = "is empty or truncated; copy the file again";
+    if (!S_ISREG(status.st_mode))
+        wrong = "isn't a file";
+    else if (status.st_size < LEAST_SIZE)
+        wrong = "is empty or truncated; copy the file again";
     void *bytes = MAP_FAILED;
     if (wrong == NULL) {
         bytes = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);

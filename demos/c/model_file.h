@@ -1,5 +1,5 @@
-/* A .tflite of moe-edge in memory, checked before a runtime sees it: LiteRT believes offsets, and a truncated file would
- * end the process. docs/FILE_FORMAT.md says what the digests cover. */
+/* A .tflite of moe-edge in memory, checked before a runtime sees it: LiteRT believes offsets, and a truncated file
+ * would end the process. docs/FILE_FORMAT.md says what the digests cover. */
 #ifndef MOE_MODEL_FILE_H
 #define MOE_MODEL_FILE_H
 

@@ -17,12 +17,12 @@ struct moe {
     runtime host;
     signature whole, gate, combine, *experts;
     size_t num_experts, num_values;
-    const port *x, *routing_weights, *prediction;     /* of the whole graph */
+    const port *x, *routing_weights, *prediction;       /* of the whole graph */
     const port *gate_weights, *slots, *counted, *mixed; /* of the parts: slots and counted are what combine takes */
     size_t *chosen, num_chosen;
     float *shares;
     float *few, *scratch; /* the prediction of MOE_MIX_FEW, and room to make it */
-    bool routed; /* the last answer */
+    bool routed;          /* the last answer */
     moe_mixing mixing;
     mixing_form form;
     char not_routed[MOE_ERROR_SIZE], error[MOE_ERROR_SIZE];
@@ -65,7 +65,8 @@ static bool open_parts(moe *mixture, moe_mixing mixing, char *error) {
     const runtime *host = &mixture->host;
     char name[LONGEST_NAME] = "gate";
     int status = signature_open(&mixture->gate, host, name, mixture->x, error, MOE_ERROR_SIZE);
-    if (status > 0) status = signature_open(&mixture->combine, host, strcpy(name, "combine"), NULL, error, MOE_ERROR_SIZE);
+    if (status > 0)
+        status = signature_open(&mixture->combine, host, strcpy(name, "combine"), NULL, error, MOE_ERROR_SIZE);
     const port *features = NULL;
     if (status > 0) {
         mixture->gate_weights = signature_output(&mixture->gate, "routing_weights");
@@ -87,26 +88,30 @@ static bool open_parts(moe *mixture, moe_mixing mixing, char *error) {
         status = signature_open(expert, host, name, features, error, MOE_ERROR_SIZE);
         const port *output = status > 0 ? signature_output(expert, "output") : NULL;
         if (status > 0 && (output == NULL || expert->num_outputs != 1 || output->count != mixture->num_values)) {
-            snprintf(error, MOE_ERROR_SIZE, "signature %s: expected an output of %zu values", name, mixture->num_values);
+            snprintf(error, MOE_ERROR_SIZE, "signature %s: expected an output of %zu values", name,
+                     mixture->num_values);
             return false;
         }
     }
     if (status == 0)
-        snprintf(mixture->not_routed, sizeof mixture->not_routed,
-                 "the file has no signature %s, so its experts can't run alone; use the whole graph, or convert it again "
-                 "without --fused-only",
-                 name);
+        snprintf(
+            mixture->not_routed, sizeof mixture->not_routed,
+            "the file has no signature %s, so its experts can't run alone; use the whole graph, or convert it again "
+            "without --fused-only",
+            name);
     if (status <= 0) return status == 0;
     mixture->few = malloc(mixture->num_values * sizeof *mixture->few);
     mixture->scratch = malloc(mixture->num_values * sizeof *mixture->scratch);
-    if (mixture->few == NULL || mixture->scratch == NULL) return snprintf(error, MOE_ERROR_SIZE, "out of memory"), false;
+    if (mixture->few == NULL || mixture->scratch == NULL)
+        return snprintf(error, MOE_ERROR_SIZE, "out of memory"), false;
     mixture->mixing = mixing == MOE_MIX_FEW && find_form(mixture) ? MOE_MIX_FEW : MOE_MIX_FILE;
     return true;
 }
 
 static bool open_all(moe *mixture, const char *path, const moe_settings *settings, char *error) {
     if (!model_file_open(&mixture->file, path, !settings->skip_digests, error, MOE_ERROR_SIZE)) return false;
-    if (!runtime_open(&mixture->host, settings->library, mixture->file.bytes, mixture->file.size, error, MOE_ERROR_SIZE))
+    if (!runtime_open(&mixture->host, settings->library, mixture->file.bytes, mixture->file.size, error,
+                      MOE_ERROR_SIZE))
         return false;
     int status = signature_open(&mixture->whole, &mixture->host, "serving_default", NULL, error, MOE_ERROR_SIZE);
     mixture->x = signature_input(&mixture->whole, "x");
@@ -114,7 +119,8 @@ static bool open_all(moe *mixture, const char *path, const moe_settings *setting
     mixture->routing_weights = signature_output(&mixture->whole, "routing_weights");
     if (status < 0) return false;
     if (status == 0 || mixture->x == NULL || mixture->prediction == NULL || mixture->routing_weights == NULL) {
-        snprintf(error, MOE_ERROR_SIZE, "%s: expected serving_default with x, prediction, routing_weights, got another", path);
+        snprintf(error, MOE_ERROR_SIZE, "%s: expected serving_default with x, prediction, routing_weights, got another",
+                 path);
         return false;
     }
     mixture->num_experts = mixture->routing_weights->count;
@@ -146,7 +152,8 @@ moe_shape moe_describe(const moe *mixture) {
 int moe_predict(moe *mixture, const float *row) {
     mixture->routed = false;
     memcpy(mixture->x->values, row, mixture->x->count * sizeof *row);
-    return signature_run(&mixture->whole, &mixture->host) == 0 ? 0 : refuse(mixture, "LiteRT couldn't run the whole graph");
+    return signature_run(&mixture->whole, &mixture->host) == 0 ? 0
+                                                               : refuse(mixture, "LiteRT couldn't run the whole graph");
 }
 
 int moe_route(moe *mixture, const float *row, moe_choice choice) {
@@ -163,7 +170,8 @@ int moe_route(moe *mixture, const float *row, moe_choice choice) {
     mixture->routed = true;
     memcpy(mixture->x->values, row, mixture->x->count * sizeof *row);
     if (signature_run(&mixture->gate, host) != 0) return refuse(mixture, "LiteRT couldn't run the gate");
-    size_t count = choose_experts(mixture->gate_weights->values, mixture->num_experts, choice, mixture->chosen, mixture->shares);
+    size_t count =
+        choose_experts(mixture->gate_weights->values, mixture->num_experts, choice, mixture->chosen, mixture->shares);
     if (count == 0) return refuse(mixture, "the gate gave no weights for this row: is one of its values not finite?");
     for (; mixture->num_chosen < count; mixture->num_chosen++) {
         size_t chosen = mixture->chosen[mixture->num_chosen];
@@ -182,8 +190,10 @@ int moe_route(moe *mixture, const float *row, moe_choice choice) {
 
 const float *moe_output(const moe *mixture, const char *name, size_t *count) {
     const port *found;
-    if (!mixture->routed) found = signature_output(&mixture->whole, name);
-    else if (strcmp(name, "routing_weights") == 0) found = mixture->counted;
+    if (!mixture->routed)
+        found = signature_output(&mixture->whole, name);
+    else if (strcmp(name, "routing_weights") == 0)
+        found = mixture->counted;
     else {
         found = signature_output(&mixture->combine, name);
         /* What the gate says besides, such as how usual a row is. */
@@ -194,7 +204,9 @@ const float *moe_output(const moe *mixture, const char *name, size_t *count) {
     return found == mixture->mixed && mixture->mixing == MOE_MIX_FEW ? mixture->few : found->values;
 }
 
-const char *moe_error(const moe *mixture) { return mixture->error; }
+const char *moe_error(const moe *mixture) {
+    return mixture->error;
+}
 
 void moe_close(moe *mixture) {
     if (mixture == NULL) return;

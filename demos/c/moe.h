@@ -37,7 +37,8 @@ typedef struct {
 } moe_shape;
 
 /* Which experts run: the heaviest, until their weights hold `mass` (0 or 1: all of it), at most `top_k` (0: all).
- * An expert with weight 0 never runs. Weights are scaled to sum to 1, unless all that aren't 0 run and no mass was given. */
+ * An expert with weight 0 never runs. Weights are scaled to sum to 1, unless all that aren't 0 run and no mass was
+ * given. */
 typedef struct {
     size_t top_k;
     double mass;

@@ -21,8 +21,17 @@ void rows_close(rows *opened) {
 }
 
 static int refuse_value(const rows *from, size_t column, char *error, size_t size) {
-    snprintf(error, size, "%s: row %zu, value %zu: expected a finite number%s", from->name, from->row_number, column + 1,
-             from->format.missing ? " or a missing value" : ", got another; --missing takes empty cells and NaN as missing");
+    snprintf(
+        error, size, "%s: row %zu, value %zu: expected a finite number%s", from->name, from->row_number, column + 1,
+        from->format.missing ? " or a missing value" : ", got another; --missing takes empty cells and NaN as missing");
+    return -1;
+}
+
+static int refuse_text(const rows *from, size_t column, char *error, size_t size) {
+    bool may_be_names = from->line_number == 1 && !from->format.header;
+    snprintf(error, size, "%s: line %zu, value %zu: expected a number, got another text%s", from->name,
+             from->line_number, column + 1,
+             may_be_names ? "; if this line holds the columns' names, say --header" : "");
     return -1;
 }
 
@@ -43,7 +52,9 @@ static int next_binary(rows *from, float *row, char *error, size_t size) {
     return -1;
 }
 
-static bool is_blank(const char *text) { return text[strspn(text, " \t\r\n")] == '\0'; }
+static bool is_blank(const char *text) {
+    return text[strspn(text, " \t\r\n")] == '\0';
+}
 
 /* A line's cells, in place; the line has no NUL but its last. */
 static int read_cells(const rows *from, char *line, float *row, char *error, size_t size) {
@@ -52,10 +63,11 @@ static int read_cells(const rows *from, char *line, float *row, char *error, siz
         char *comma = strchr(cell, ','), *end;
         if (comma != NULL) *comma = '\0';
         if (column < from->format.width) {
-            if (is_blank(cell)) row[column] = NAN;
+            if (is_blank(cell))
+                row[column] = NAN;
             else {
                 row[column] = strtof(cell, &end);
-                if (!is_blank(end)) return refuse_value(from, column, error, size);
+                if (!is_blank(end)) return refuse_text(from, column, error, size);
             }
         }
         cell = comma == NULL ? NULL : comma + 1;

@@ -7,10 +7,10 @@
 #include <stdio.h>
 
 typedef struct {
-    size_t width;  /* values of a row */
-    bool binary;   /* float32 in the processor's byte order, without anything between them */
-    bool missing;  /* NaN, and in text an empty cell, stands for a missing value */
-    bool header;   /* the first line holds names */
+    size_t width; /* values of a row */
+    bool binary;  /* float32 in the processor's byte order, without anything between them */
+    bool missing; /* NaN, and in text an empty cell, stands for a missing value */
+    bool header;  /* the first line holds names */
 } rows_format;
 
 typedef struct {

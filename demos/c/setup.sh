@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Give the C host its compilers on Debian: gcc and make for this machine, gcc for 64-bit ARM.
 # Usage: demos/c/setup.sh FOLDER   prints the ARM compiler's command.
-# As root it installs packages; otherwise it unpacks the ARM compiler into FOLDER (once; 170 MB), and gcc and make must be there.
+# As root it installs packages; otherwise (or with UNPACK=1) it unpacks the ARM compiler into FOLDER, once, 170 MB, and gcc
+# and make must be there.
 set -euo pipefail
 [[ $# == 1 ]] || { echo "usage: demos/c/setup.sh FOLDER" >&2; exit 2; }
 native=(gcc libc6-dev make) cross=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
@@ -33,7 +34,9 @@ if [[ ! -x $wrapper ]]; then
     # apt's own configuration and keys, but a state of our own: the machine's package lists stay as they are.
     state=$folder/apt
     mkdir -p "$state/lists/partial" "$state/archives/partial"
-    options=(-qq -o "Dir::State=$state" -o "Dir::State::status=/var/lib/dpkg/status" -o "Dir::Cache=$state"
+    # As if nothing of the compiler were installed: all of it must be below one root.
+    awk 'BEGIN { RS = ""; ORS = "\n\n" } !/^Package: [^\n]*(aarch64|arm64-cross)/' /var/lib/dpkg/status >"$state/status"
+    options=(-qq -o "Dir::State=$state" -o "Dir::State::status=$state/status" -o "Dir::Cache=$state"
         -o "Dir::Cache::archives=$state/archives" -o Acquire::Languages=none -o Debug::NoLocking=1 -o APT::Sandbox::User=
         -o APT::Update::Post-Invoke-Success::= -o Acquire::Retries=3)
     apt-get "${options[@]}" update || echo "an index is incomplete; going on with what came" >&2

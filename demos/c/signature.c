@@ -16,7 +16,9 @@ bool runtime_open(runtime *host, const char *library, const void *bytes, size_t 
     const char *step = "CreateEnvironment";
     int status = api->CreateEnvironment(2, quiet, &host->environment);
     if (status != 0) status = api->CreateEnvironment(0, NULL, &host->environment);
-    if (status == 0) step = "CreateModelFromBuffer", status = api->CreateModelFromBuffer(host->environment, bytes, size, &host->model);
+    if (status == 0)
+        step = "CreateModelFromBuffer",
+        status = api->CreateModelFromBuffer(host->environment, bytes, size, &host->model);
     if (status == 0) step = "CreateOptions", status = api->CreateOptions(&host->options);
     if (status == 0) status = api->SetOptionsHardwareAccelerators(host->options, LITERT_ON_CPU);
     if (status == 0) {
@@ -76,7 +78,8 @@ static const char *open_port(port *opened, const runtime *host, void *of, size_t
     if ((output ? api->GetCompiledModelOutputBufferRequirements : api->GetCompiledModelInputBufferRequirements)(
             host->compiled, index, place, &requirements) != 0)
         return "LiteRT doesn't say what memory it needs";
-    if (api->CreateManagedTensorBufferFromRequirements(host->environment, &opened->type, requirements, &opened->buffer) != 0)
+    if (api->CreateManagedTensorBufferFromRequirements(host->environment, &opened->type, requirements,
+                                                       &opened->buffer) != 0)
         return "LiteRT gave no memory";
     if (api->GetTensorBufferHostMemory(opened->buffer, &address) != 0) return "expected memory of the processor";
     opened->values = address;
@@ -104,9 +107,11 @@ int signature_open(signature *opened, const runtime *host, const char *name, con
     int found = find(api, host->model, name, &opened->index, &of);
     if (found == 0) return 0;
     const char *wrong = found < 0 ? "LiteRT doesn't list it" : NULL;
-    if (wrong == NULL && (api->GetNumSignatureInputs(of, &num_inputs) != 0 || api->GetNumSignatureOutputs(of, &num_outputs) != 0))
+    if (wrong == NULL &&
+        (api->GetNumSignatureInputs(of, &num_inputs) != 0 || api->GetNumSignatureOutputs(of, &num_outputs) != 0))
         wrong = "LiteRT doesn't count its inputs and outputs";
-    if (wrong == NULL && (num_inputs > MOST_PORTS || num_outputs > MOST_PORTS)) wrong = "has more inputs or outputs than known";
+    if (wrong == NULL && (num_inputs > MOST_PORTS || num_outputs > MOST_PORTS))
+        wrong = "has more inputs or outputs than known";
     if (wrong == NULL && shared != NULL && num_inputs != 1) wrong = "expected one input";
     for (; wrong == NULL && opened->num_inputs < num_inputs; opened->num_inputs++) {
         port *input = &opened->inputs[opened->num_inputs];
@@ -130,9 +135,13 @@ static const port *named(const port *ports, size_t count, const char *name) {
     return NULL;
 }
 
-const port *signature_input(const signature *opened, const char *name) { return named(opened->inputs, opened->num_inputs, name); }
+const port *signature_input(const signature *opened, const char *name) {
+    return named(opened->inputs, opened->num_inputs, name);
+}
 
-const port *signature_output(const signature *opened, const char *name) { return named(opened->outputs, opened->num_outputs, name); }
+const port *signature_output(const signature *opened, const char *name) {
+    return named(opened->outputs, opened->num_outputs, name);
+}
 
 int signature_run(signature *opened, const runtime *host) {
     return host->api.RunCompiledModel(host->compiled, opened->index, opened->num_inputs, opened->input_buffers,

@@ -9,8 +9,9 @@ import pytest
 from c_host import build, command, library, run
 
 from moe_edge.config import Combine, Task
-from moe_edge_converters.conversion import ConversionOptions, convert_spec
+from moe_edge_converters.conversion import convert_spec
 from moe_edge_converters.given_rows import probe_rows
+from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import Scheme
 from moe_edge_converters.spec import MixtureSpec, dense_stack
 
@@ -45,8 +46,11 @@ ROW = np.arange(6, dtype=np.float32)[None]
         (b"\n \n", "expected rows, got none"),
         (b"1,2,3\n", "line 1: expected 6 values with commas between them, got 3"),
         (b"1,2,3,4,5,6\n1,2,3,4,5,6,7\n", "line 2: expected 6 values with commas between them, got 7"),
-        (b"1,2,3,4,5,six\n", "row 1, value 6: expected a finite number"),
-        (b"1,2,3,4,5,6 7\n", "row 1, value 6: expected a finite number"),
+        (
+            b"1,2,3,4,5,six\n",
+            "line 1, value 6: expected a number, got another text; if this line holds the columns' names",
+        ),
+        (b"1,2,3,4,5,6\n1,2,3,4,5,6 7\n", "line 2, value 6: expected a number, got another text"),
         (b"1,2,,4,5,6\n", "row 1, value 3: expected a finite number"),
         (b"1,2,nan,4,5,6\n", "row 1, value 3: expected a finite number"),
         (b"1,2,3,4,5,1e39\n", "row 1, value 6: expected a finite number"),
