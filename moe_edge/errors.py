@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib import util
 
+from moe_edge.extras import install_command
+
 
 class MoeEdgeError(Exception):
     """Base of every error that the command line shows as one line, with exit code 1."""
@@ -46,6 +48,4 @@ def require(module: str, *, extra: str, purpose: str) -> None:
         MissingDependencyError: If the module isn't installed.
     """
     if util.find_spec(module) is None:
-        raise MissingDependencyError(
-            f"{purpose} needs {module}, which is not installed; run: pip install 'moe-edge[{extra}]'"
-        )
+        raise MissingDependencyError(f"{purpose} needs {module}, which is not installed; run: {install_command(extra)}")

@@ -9,6 +9,7 @@ import click
 
 from moe_edge._version import __version__
 from moe_edge.cli.console import Reporter, output_options
+from moe_edge.extras import install_command
 from moe_edge.runtime.installation import (
     DESKTOP_PACKAGES,
     advise,
@@ -47,7 +48,7 @@ def command(*, as_json: bool, quiet: bool) -> None:
     for line in _verdict(chosen, advice.command, advice.reasons):
         reporter.say(line)
     if missing:
-        reporter.say("To train and convert here: pip install 'moe-edge[desktop]'")
+        reporter.say(f"To train and convert here: {install_command('desktop')}")
     else:
         reporter.say("Training and conversion: everything is installed")
     document: dict[str, Any] = {

@@ -131,4 +131,4 @@ def test_missing_peer_names_the_extra(run, mixture_file, tmp_path, monkeypatch):
     model.write_bytes(b"PK")
     result = run(mixture_file("plain"), "--against", "onnxruntime", "--keras", model)
     assert result.exit_code == 1
-    assert "pip install 'moe-edge[bench]'" in result.stderr
+    assert "pip install 'onnx>=1.16' 'onnxruntime>=1.18'" in result.stderr

@@ -101,7 +101,7 @@ def test_the_wheel_predicts_without_tensorflow(device, rows, mixture_file, schem
 
 def test_doctor_speaks_on_a_device(device, tmp_path):
     result = run(device / "moe-edge", "doctor", cwd=tmp_path)
-    assert "litert" in result.stdout and "pip install 'moe-edge[desktop]'" in " ".join(result.stdout.split())
+    assert "litert" in result.stdout and "'tensorflow>=2.20'" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("command", ["train", "convert", "validate", "demo"])
@@ -118,7 +118,7 @@ def test_desktop_commands_name_the_extra_on_a_device(device, rows, mixture_file,
     }[command]
     result = run(device / "moe-edge", command, *arguments, cwd=tmp_path, check=False)
     assert result.returncode == 1
-    assert "pip install 'moe-edge[desktop]'" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert "'tensorflow>=2.20'" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 # int8 kernels of the two runtimes round differently; a probability moves by at most a few steps of 1/256.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.errors import ConversionError
+from moe_edge.extras import install_command
 from moe_edge_converters.file_writer import read_model
 from moe_edge_converters.graphs.fused_graph import SERVING
 from moe_edge_converters.graphs.routed_signatures import COMBINE
@@ -111,7 +112,7 @@ def _check_microcontroller(content: bytes, rows: Rows, classifies: bool) -> Targ
     if run is None:
         note = (
             "operators and dtypes are known there; to have it answer rows here (Linux x86-64): "
-            "pip install 'moe-edge[targets]'"
+            f"{install_command('targets')}"
         )
         return TargetReport(
             target=Target.MICROCONTROLLER,

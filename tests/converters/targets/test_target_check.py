@@ -161,7 +161,7 @@ def test_without_tflite_micro_a_file_is_only_checked(convert, monkeypatch):
     monkeypatch.delenv(TFLITE_MICRO.variable, raising=False)
     monkeypatch.setattr(target_runs.util, "find_spec", lambda name: None)
     result = convert(Target.MICROCONTROLLER)
-    assert result.target.evidence is Evidence.CHECKED and "moe-edge[targets]" in result.target.notes[0]
+    assert result.target.evidence is Evidence.CHECKED and "pip install 'tflite-micro" in result.target.notes[0]
     assert "arena_bytes" not in result.sources[0].read_text()
 
 
