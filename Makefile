@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo s-curve gallery test lint bench device c-host wheel clean
+.PHONY: help demo s-curve gallery test lint bench device platforms c-host wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -60,6 +60,10 @@ bench: $(STAMP)
 device: $(STAMP)
 	$(BIN)/python benchmarks/device.py
 
+# make platforms  the table of docs/PLATFORMS.md: the same rows on every processor, runtime and language
+platforms: $(STAMP)
+	$(BIN)/python benchmarks/platforms.py
+
 # make c-host  the host in C (demos/c) beside Python on a small mixture: the same bits, and times
 c-host: $(STAMP)
 	$(BIN)/python demos/c/compare.py
@@ -70,4 +74,4 @@ wheel: $(STAMP)
 
 # make clean  remove what make made, .venv included
 clean:
-	rm -rf $(VENV) .device build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .device .cross demos/c/build build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -24,7 +24,7 @@ def test_the_python_tour_runs_as_pasted(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert re.search(r"\d \(\d+\.\d%\); expert_\d \d+%", result.stdout)
-    assert (tmp_path / "my.tflite").stat().st_size > 10_000
+    assert (tmp_path / "guide.tflite").stat().st_size > 10_000
 
 
 @pytest.mark.slow

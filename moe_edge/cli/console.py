@@ -25,7 +25,9 @@ OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 def output_options(command: Command) -> Command:
     """Add ``--json`` and ``--quiet``, passed on as ``as_json`` and ``quiet``."""
-    command = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors and asked-for data.")(command)
+    command = click.option(
+        "--quiet", "-q", is_flag=True, help="Print nothing but errors, warnings and asked-for data."
+    )(command)
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document for machines.")(command)
 
 

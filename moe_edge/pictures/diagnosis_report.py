@@ -49,7 +49,7 @@ def write_diagnosis_report(
                 title="How the work is divided",
                 paragraphs=(
                     f"{diagnosis.effective_experts:.2f} of {len(experts)} experts are in use over all rows; one row "
-                    f"needs {diagnosis.effective_per_row:.2f} (exp of the weights' entropy, on average).",
+                    f"spreads over {diagnosis.effective_per_row:.2f} (exp of the weights' entropy, on average).",
                     *(diagnosis.advice or ("Nothing to advise: every expert works.",)),
                 ),
                 header=("expert", "mean weight", "strongest for rows"),
@@ -85,7 +85,10 @@ def write_diagnosis_report(
         lead = f"How {subject.name} divides {diagnosis.num_rows:,} rows among its {len(experts)} experts."
         if diagnosis.scores is not None:
             scores = diagnosis.scores
-            lead += f" It predicts {subject.schema.target} with {scores.metric} {_show(scores, scores.mixture)}."
+            lead += (
+                f" On these rows, those of training included where the table has them, it predicts "
+                f"{subject.schema.target} with {scores.metric} {_show(scores, scores.mixture)}."
+            )
         return write_page(path, title=f"Inside {subject.name}", lead=lead, sections=sections)
 
 
