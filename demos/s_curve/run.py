@@ -178,9 +178,7 @@ def show(answers: dict[str, Answers], line_rmse: float) -> None:
     for name, each in answers.items():
         table.add_row(name, f"{each.dense_ratio:.3f}", f"{each.hard_ratio:.3f}", f"{each.num_bytes:,}")
     Console().print(table)
-    print(
-        f"The noise alone is {NOISE / line_rmse:.3f} on average: on a sample of rows a model may come out a little below."
-    )
+    print(f"The noise alone is {NOISE / line_rmse:.3f} on average; on few rows a model may come out a little below.")
 
 
 if __name__ == "__main__":

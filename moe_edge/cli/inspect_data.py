@@ -168,7 +168,7 @@ def show_diagnosis(report: Reporter, diagnosis: Diagnosis) -> None:
     else:
         lines = zip(scores.alone, scores.own_rows, scores.mixture_there, strict=True)
         report.table(
-            f"Each expert alone against the mixture ({scores.metric} {scores.mixture:.4g} on these rows, training's included)",
+            f"Each expert alone against the mixture ({scores.metric} {scores.mixture:.4g}), training's rows included",
             ("expert", "all rows", "on its own rows", "the mixture there"),
             [
                 (f"expert_{index}", *("-" if value is None else f"{value:.4g}" for value in line))
