@@ -186,8 +186,7 @@ PICTURES = (
         title="Ways to split the problem",
         text="What each expert was given to start from shows in what the gate then gives it. `overlap` also gives "
         "each expert rows from beyond its border, and the borders turn paler. `confusion` groups classes that "
-        "a dense network takes for each other: an expert then knows its own classes alone, and no straight "
-        "gate tells groups of arms apart that wind around each other.",
+        "a dense network takes for each other: an expert then knows its own classes alone.",
         style="regions",
         columns=6,
         jobs=(

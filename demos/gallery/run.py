@@ -13,6 +13,7 @@ the ``.tflite`` answers on held-out rows. Run it from the repository's root.
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 import time
@@ -36,6 +37,7 @@ SMOKE = {"experts_plane": ("decision_tree",), "strategies": ("staged",)}
 
 def main() -> int:
     """Make the gallery."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many small models in one process: "retracing"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=[picture.name for picture in PICTURES], help="one picture")
     parser.add_argument("--page", type=Path, help="write the page too, with its pictures in pictures/ beside it")

@@ -10,6 +10,7 @@ their RMSE compares with one line's, and draws demo-output/s_curve.png. Exit cod
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -74,6 +75,7 @@ def mixture(kind: str, gate: GateConfig) -> MixtureConfig:
 
 def main() -> int:
     """Train, convert, run, compare, draw."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many small models in one process: "retracing"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="fewer epochs; the same checks")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), help="folder for the picture")

@@ -6,10 +6,11 @@ Layer: desktop.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from moe_edge.training.keras_setup import prepare_environment
+from moe_edge.training.keras_setup import load_keras, prepare_environment
 
 prepare_environment()
 
@@ -57,6 +58,7 @@ _HOMES = {
     "moe_edge.tables.table_files": ("Table", "read_table"),
     "moe_edge.training.estimators.tree_layers": ("TreeEnsemble",),
 }
+_WITHOUT_KERAS = {"moe_edge.tables.dataset", "moe_edge.tables.table_files", "moe_edge.training.split"}
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -94,6 +96,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(import_module(_MODULE_OF[name]), name)
+    module = _MODULE_OF.get(name)
+    if module is not None:
+        if module not in _WITHOUT_KERAS and "keras" not in sys.modules:
+            load_keras()  # without the notices that TensorFlow prints on its way
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'moe_edge.training' has no attribute {name!r}")
