@@ -117,7 +117,7 @@ def _draw_curve(figure: SubFigure, drawing: Drawing) -> None:
     axes.annotate(
         f"one line: RMSE {drawing.line_rmse:.2f} V",
         (spot, drawing.line[0] * spot + drawing.line[1]),
-        (0.45, high + 0.22),
+        (1.55, low + 2.7),
         color=VERMILION,
         fontsize=10,
         arrowprops={"arrowstyle": "-", "color": VERMILION, "linewidth": 0.8},
@@ -208,7 +208,7 @@ def _draw_borders(figure: SubFigure, drawing: Drawing) -> None:
 def _draw_tree_gate(figure: SubFigure, drawing: Drawing) -> None:
     answers = drawing.answers["tree gate"]
     axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    _title(axes, "A decision tree as the gate", "two questions about the position: borders are steps")
+    _title(axes, "A decision tree as the gate", "two questions: borders are steps")
     _scatter(axes, drawing)
     _draw_lines(axes, answers)
     axes.plot(answers.grid, answers.dense, color=INK, linewidth=1.3)
