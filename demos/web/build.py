@@ -24,7 +24,7 @@ from serve import DIST, serve
 from moe_edge.errors import MoeEdgeError
 
 RECIPE = "made.json"
-_RECIPE_SOURCES = ("digits_model.py", "motion_model.py")
+_RECIPE_SOURCES = ("digits_model.py", "drawn_digits.py", "motion_model.py")
 
 
 def build(output: Path, *, smoke: bool = False, retrain: bool = False) -> None:

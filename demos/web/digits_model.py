@@ -1,7 +1,8 @@
 """The digits model of the page: scikit-learn's 8x8 digits, trained so that hand-drawn ones are recognised too.
 
 The training rows are seen shifted, turned, slanted and with thinner or thicker strokes as well: people draw on a screen
-less evenly than the 43 people whose forms were scanned for the table. Held-out rows stay as they are.
+less evenly than the 43 people whose forms were scanned for the table, and some shapes those never wrote
+(``drawn_digits``). Held-out rows stay as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from moe_edge.training import Dataset, Split, split_dataset, train_mixture  # fi
 
 import numpy as np  # isort: skip
 import numpy.typing as npt
+from drawn_digits import DRAWINGS, SMOKE_DRAWINGS, drawn_digits
 from scipy.ndimage import affine_transform
 
 from moe_edge import Predictor
@@ -29,11 +31,12 @@ SIDE, FULL = 8, 16.0
 TEST_SHARE = 0.3
 COPIES, SMOKE_COPIES = 8, 3
 """Altered copies of each training row."""
-EPOCHS, SMOKE_EPOCHS = 60, 12
+EPOCHS, SMOKE_EPOCHS = 60, 16
 SAMPLE_ROWS = 40
 """Held-out rows that travel with the page: four of each digit."""
 
 Rows = npt.NDArray[np.float32]
+Labelled = tuple[Rows, npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,11 @@ def train_digits(folder: Path, *, smoke: bool = False, say: Callable[[str], None
     dataset = digits_dataset()
     dataset = replace(dataset, schema=replace(dataset.schema, target="digit"))
     split = split_dataset(dataset, test_share=TEST_SHARE, seed=0)
-    more, wider = with_altered_rows(dataset, split, copies=SMOKE_COPIES if smoke else COPIES)
+    random = np.random.default_rng(0)
+    altered = altered_rows(dataset, split, SMOKE_COPIES if smoke else COPIES, random)
+    more, wider = with_more_training(dataset, split, altered, drawn_digits(SMOKE_DRAWINGS if smoke else DRAWINGS, random))
     epochs = SMOKE_EPOCHS if smoke else EPOCHS
-    say(f"Training on {len(wider.train):,} digits, {len(wider.train) - len(split.train):,} of them altered copies")
+    say(f"Training on {len(wider.train):,} digits, {len(wider.train) - len(split.train):,} of them altered or drawn")
     trained = train_mixture(more, wider, MixtureConfig(), TrainingConfig(seed=0, epochs=epochs))
     target = dataset.require_target()
     result = convert(
@@ -78,23 +83,17 @@ def train_digits(folder: Path, *, smoke: bool = False, say: Callable[[str], None
     return TrainedDigits(model=result.path, samples=samples, accuracy=accuracy)
 
 
-def with_altered_rows(dataset: Dataset, split: Split, *, copies: int) -> tuple[Dataset, Split]:
-    """Append altered copies of the training rows, and of no others.
-
-    Args:
-        dataset: 64 pixels from 0 to 16 a row.
-        split: Of ``dataset``.
-        copies: Copies of each training row.
-
-    Returns:
-        The longer dataset, and the split with the copies among its training rows.
-    """
-    random = np.random.default_rng(0)
+def altered_rows(dataset: Dataset, split: Split, copies: int, random: np.random.Generator) -> Labelled:
+    """Copies of the training rows, each altered by itself, with their digits."""
     images = dataset.features[split.train].reshape(-1, SIDE, SIDE)
-    altered = np.stack([alter(image, random) for _ in range(copies) for image in images]).reshape(-1, SIDE * SIDE)
-    target = dataset.require_target()
-    features = np.concatenate([dataset.features, altered]).astype(np.float32)
-    targets = np.concatenate([target, np.tile(target[split.train], copies)])
+    altered = np.stack([alter(image, random) for _ in range(copies) for image in images])
+    return altered.reshape(-1, SIDE * SIDE), np.tile(dataset.require_target()[split.train], copies)
+
+
+def with_more_training(dataset: Dataset, split: Split, *parts: Labelled) -> tuple[Dataset, Split]:
+    """Append rows to the dataset, and to the training rows of its split alone."""
+    features = np.concatenate([dataset.features, *(rows for rows, _ in parts)]).astype(np.float32)
+    targets = np.concatenate([dataset.require_target(), *(digits for _, digits in parts)])
     fingerprint = hashlib.sha256(features.tobytes() + targets.tobytes()).hexdigest()
     longer = replace(dataset, features=features, target=targets, fingerprint=fingerprint)
     train = np.concatenate([split.train, np.arange(dataset.num_rows, longer.num_rows)])

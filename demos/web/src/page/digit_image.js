@@ -13,9 +13,9 @@ const BLOCK = 4;
 const SIDE = FIELD / BLOCK;
 /** Mean ink of the training images, of 1024: 303 (sevens) to 330 (eights). */
 const INK = 312;
-/** Strokes get no thinner or thicker than this, however little or much there is of them. */
+/** Strokes get no thinner or thicker than this, however much or little there is of them. */
 const THINNEST = 3;
-const THICKEST = 9.5;
+const THICKEST = 8;
 /** Narrow digits are widened, but a stroke that is a mere line isn't blown up to a block. */
 const MOST_WIDENING = 1.6;
 

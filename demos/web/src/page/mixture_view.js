@@ -2,6 +2,7 @@
  * Who spoke, and how loudly: from the input through the gate to the experts, and on to the answer. Thickness is the
  * gate's weight.
  */
+import {percent} from './probability_bars.js';
 import {svg} from './svg.js';
 
 const WIDTH = 420;
@@ -86,7 +87,7 @@ export class MixtureView {
       circle.style.stroke = isOn ? colour : 'var(--faint)';
       name.textContent = expert;
       name.classList.toggle('on', isOn);
-      share.textContent = isOn ? `${Math.round(100 * weight)} %` : '';
+      share.textContent = isOn ? percent(weight) : '';
     });
     this.#writeAnswer(text);
     this.#note.textContent = answer ? describeExperts(answer) : 'Thickness shows how much each expert counts.';
@@ -113,7 +114,7 @@ export function describeExperts({routingWeights, expertsRun}) {
   const loud = Array.from(routingWeights, (weight, index) => ({weight, index}))
     .filter(({weight}) => weight >= 0.005)
     .sort((one, other) => other.weight - one.weight);
-  const named = loud.slice(0, 4).map(({weight, index}) => `expert ${index} ${Math.round(100 * weight)} %`);
+  const named = loud.slice(0, 4).map(({weight, index}) => `expert ${index} ${percent(weight)}`);
   const more = loud.length > named.length ? ` and ${loud.length - named.length} more` : '';
   return `${named.join(', ')}${more} · ${expertsRun} of ${routingWeights.length} ran`;
 }

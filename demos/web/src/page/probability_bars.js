@@ -37,7 +37,7 @@ export class ProbabilityBars {
   }
 }
 
-/** @return {string} Such as "98 %"; below a half percent "0 %". */
+/** @return {string} Such as "98 %", with a space that keeps it in one line. */
 export function percent(share) {
-  return `${Math.round(100 * share)} %`;
+  return `${Math.round(100 * share)}\u00a0%`;
 }

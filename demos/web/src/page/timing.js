@@ -1,16 +1,18 @@
 /**
  * How long an answer takes here. Browsers round their clocks (0.1 ms in Chromium, 1 ms in others), so many calls in a
- * row are timed, several times over, and the median is taken.
+ * row are timed, several times over, and the median is taken. The first calls of a page are slow, until its script has
+ * been compiled.
  */
 const ROUNDS = 5;
+const WARM_UP_MS = 60;
 
 /**
  * @param {() => Promise<unknown>} call
  * @param {{roundMs?: number}} [options]
  * @return {Promise<number>} Microseconds a call.
  */
-export async function measure(call, {roundMs = 12} = {}) {
-  for (let warmUp = 0; warmUp < 5; warmUp += 1) await call();
+export async function measure(call, {roundMs = 15} = {}) {
+  for (const start = performance.now(); performance.now() - start < WARM_UP_MS; ) await call();
   const found = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     const start = performance.now();
