@@ -22,6 +22,7 @@ from moe_edge.schema import FeatureSchema
 from moe_edge_converters.answer_check import AnswerCheck, check_answers, run_plain
 from moe_edge_converters.assembly import assemble, without_rounding, writes_routed
 from moe_edge_converters.gate_density import record_density
+from moe_edge_converters.gate_usage import record_usage
 from moe_edge_converters.given_rows import CHECK_ROWS, check_rows, ladder_data, probe_rows
 from moe_edge_converters.graphs.int8_edges import check_int8_io, feature_rows, features_only
 from moe_edge_converters.manifest_record import describe_file, with_golden
@@ -251,6 +252,7 @@ def convert_spec(
         manifest = replace(manifest, extras={**manifest.extras, "job": dict(record)})
     if rows is not None:
         manifest = record_density(manifest, assembly.float_content, rows)
+        manifest = record_usage(manifest, assembly.float_content, rows)
     if ladder is not None:
         manifest = replace(manifest, extras={**manifest.extras, "ladder": ladder.record()})
 
