@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo s-curve gallery test lint bench device wheel clean
+.PHONY: help demo s-curve gallery test lint bench device web wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -59,6 +59,10 @@ bench: $(STAMP)
 # make device the table of docs/RASPBERRY_PI.md, on emulated boards
 device: $(STAMP)
 	$(BIN)/python benchmarks/device.py
+
+# make web    the same files in a web page: builds it, serves it, prints its address (node and npm needed)
+web: $(STAMP)
+	$(BIN)/python demos/web/build.py --serve
 
 # make wheel  the wheel, in dist/
 wheel: $(STAMP)

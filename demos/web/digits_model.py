@@ -61,7 +61,9 @@ def train_digits(folder: Path, *, smoke: bool = False, say: Callable[[str], None
     split = split_dataset(dataset, test_share=TEST_SHARE, seed=0)
     random = np.random.default_rng(0)
     altered = altered_rows(dataset, split, SMOKE_COPIES if smoke else COPIES, random)
-    more, wider = with_more_training(dataset, split, altered, drawn_digits(SMOKE_DRAWINGS if smoke else DRAWINGS, random))
+    more, wider = with_more_training(
+        dataset, split, altered, drawn_digits(SMOKE_DRAWINGS if smoke else DRAWINGS, random)
+    )
     epochs = SMOKE_EPOCHS if smoke else EPOCHS
     say(f"Training on {len(wider.train):,} digits, {len(wider.train) - len(split.train):,} of them altered or drawn")
     trained = train_mixture(more, wider, MixtureConfig(), TrainingConfig(seed=0, epochs=epochs))

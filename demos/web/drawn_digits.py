@@ -1,4 +1,4 @@
-"""Digits that the table hardly has: its 43 writers, from Turkey, crossed their sevens and closed or slanted their fours.
+"""Digits that the table hardly has: its 43 writers, from Turkey, crossed their sevens and closed their fours.
 
 A seven without a bar, open fours, ones of a single line, nines on a straight leg: as lines of points, each drawn many
 times a little otherwise, and brought to 8x8 pixels as src/page/digit_image.js does.
@@ -7,6 +7,7 @@ times a little otherwise, and brought to 8x8 pixels as src/page/digit_image.js d
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def _render(strokes: list[Floats], width: float) -> Floats:
     nearest = np.full(len(pixels), np.inf)
     for stroke in strokes:
         placed = (stroke - (low + high) / 2) * (wide, tall) + FIELD / 2
-        for start, end in zip(placed[:-1], placed[1:], strict=True):
+        for start, end in pairwise(placed):
             along = end - start
             share = np.clip((pixels - start) @ along / max(along @ along, 1e-9), 0, 1)
             nearest = np.minimum(nearest, np.linalg.norm(pixels - start - share[:, None] * along, axis=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from moe_edge.errors import MoeEdgeError
 
 TRAINER = Path(__file__).parents[1] / "motion" / "train.py"
 UNITS = {"acceleration": "g", "rotation": "rad/s", "gravitySign": -1}
-"""Of the recordings. A watch of Apple's, flat on its back, measures -1 g on z; by the browsers' specification it is +9.8."""
+"""Of the recordings. A watch of Apple's, flat on its back, measures -1 g on z; browsers specify +9.8."""
 SECONDS = 30
 """Of each recording, from its start; one arm of each person and exercise."""
 
@@ -47,6 +48,7 @@ def write_recordings(source: Path, folder: Path) -> None:
         source: The .npz of demos/motion/train.py.
         folder: Where to write.
     """
+    names = runpy.run_path(str(TRAINER.with_name("recordings.py")))["EXERCISES"]
     with np.load(source, allow_pickle=False) as held_out:
         rate = int(held_out["rate"])
         starts = np.concatenate([[0], np.cumsum(held_out["lengths"])[:-1]])
@@ -54,7 +56,7 @@ def write_recordings(source: Path, folder: Path) -> None:
         for start, length, label, person in zip(
             starts.tolist(),
             held_out["lengths"].tolist(),
-            held_out["labels"].tolist(),
+            [names[code] for code in held_out["labels"].tolist()],
             held_out["people"].tolist(),
             strict=True,
         ):

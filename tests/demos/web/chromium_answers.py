@@ -1,7 +1,7 @@
 """Answers of a .tflite in headless Chromium, through the page's own moe.js: the web's column of a comparison.
 
-    from chromium_answers import answers
-    answers(Path("digits.tflite"), rows, "dense")["prediction"]
+from chromium_answers import answers
+answers(Path("digits.tflite"), rows, "dense")["prediction"]
 """
 
 from __future__ import annotations

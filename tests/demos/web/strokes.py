@@ -56,7 +56,9 @@ def variations(strokes: list[Stroke], random: np.random.Generator, count: int) -
         points = np.concatenate([np.asarray(stroke) for stroke in strokes])
         matrix = np.array([[widen * math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         matrix = size * matrix @ np.array([[1, -slant], [0, 1]])
-        moved = [(np.asarray(stroke) - 0.5) @ matrix.T + random.normal(0, 0.006, (len(stroke), 2)) for stroke in strokes]
+        moved = [
+            (np.asarray(stroke) - 0.5) @ matrix.T + random.normal(0, 0.006, (len(stroke), 2)) for stroke in strokes
+        ]
         low, high = ((points - 0.5) @ matrix.T).min(axis=0), ((points - 0.5) @ matrix.T).max(axis=0)
         centre = random.uniform(0.03 - low, 0.97 - high)
         yield [[(float(x), float(y)) for x, y in stroke + centre] for stroke in moved]

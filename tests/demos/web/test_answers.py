@@ -40,7 +40,8 @@ def make_rows(kind: str) -> np.ndarray:
     random = np.random.default_rng(3)
     if kind == "table":
         rows = np.stack(
-            [random.normal(1.7, 0.2, NUM_ROWS), random.integers(0, 3, NUM_ROWS), random.normal(5e3, 1e3, NUM_ROWS)], axis=1
+            [random.normal(1.7, 0.2, NUM_ROWS), random.integers(0, 3, NUM_ROWS), random.normal(5e3, 1e3, NUM_ROWS)],
+            axis=1,
         )
         rows[random.random(rows.shape) < 0.1] = np.nan
         return rows.astype(np.float32)
@@ -159,7 +160,7 @@ def test_what_a_row_must_be(library, mixture_file):
       category: () => table.predict({height: 1.7, colour: 'pink', price: 5}),
       text: () => table.predict({height: 'tall', colour: 'red', price: 5}),
       column: () => table.predict({height: 1.7, colour: 'red'}),
-      mass: () => plain.route(new Float32Array(64)),
+      mass: () => plain.route(new Float32Array(64), {}),
       both: () => plain.route(new Float32Array(64), {mass: 0.5, topK: 1}),
       topK: () => plain.route(new Float32Array(64), {topK: 5}),
     };

@@ -67,7 +67,9 @@ def test_the_server(dist, tmp_path):
             address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
             with urllib.request.urlopen(address) as answer:
                 policy = answer.headers["Content-Security-Policy"]
-                assert "'unsafe-eval'" not in policy.replace("'wasm-unsafe-eval'", "") and "default-src 'none'" in policy
+                assert (
+                    "'unsafe-eval'" not in policy.replace("'wasm-unsafe-eval'", "") and "default-src 'none'" in policy
+                )
             for name, kind in (("moe.js", "text/javascript"), ("models/digits.tflite", "application/octet-stream")):
                 with urllib.request.urlopen(address + name) as answer:
                     assert answer.headers["Content-Type"].startswith(kind)
@@ -87,7 +89,9 @@ def test_nothing_of_the_page_names_another_host(dist, name):
     text = (dist / name).read_text(encoding="utf-8")
     named = set(re.findall(r"(?:https?:)?//([a-z0-9-]+(?:\.[a-z0-9-]+)+)", text))
     # The namespace of SVG, licences and documentation of libraries in comments and messages; nothing is fetched.
-    assert named <= {"www.w3.org", "www.apache.org", "github.com", "papaparse.com", "www.papaparse.com", "mths.be"}, named
+    assert named <= {"www.w3.org", "www.apache.org", "github.com", "papaparse.com", "www.papaparse.com", "mths.be"}, (
+        named
+    )
 
 
 def test_nothing_built_is_in_git():

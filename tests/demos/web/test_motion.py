@@ -49,7 +49,9 @@ def test_a_recording_is_answered_as_it_plays(motion):
     assert int(page.get_attribute("#motion-note", "data-windows")) > before + 3
     assert "windows right" in page.inner_text("#motion-note")
     assert page.inner_text("#motion-live").startswith(page.inner_text("#motion-label"))
-    assert page.eval_on_selector("#trace", "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(Boolean)")
+    assert page.eval_on_selector(
+        "#trace", "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(Boolean)"
+    )
     page.wait_for_selector("#motion-modes tr:nth-child(2) td:nth-child(4):not(:text-is('–'))")
 
 

@@ -95,7 +95,10 @@ def test_a_regression_and_a_table_in_windows_dress(panel, mixture_file, tmp_path
         ("height,colour,price\n", "expected rows to answer, got none"),
         ("height,colour\n1,red\n", "missing column 'price'"),
         ("height,colour,price\n1,red,5\n1,red\n", "line 3: expected 3 values as in the header, got 2"),
-        ("height,colour,price\n1,pink,5\n", "line 2: row 1, column 'colour': expected a category seen in training, got 'pink'"),
+        (
+            "height,colour,price\n1,pink,5\n",
+            "line 2: row 1, column 'colour': expected a category seen in training, got 'pink'",
+        ),
         ("height,colour,price\n1,red,5\n1,red,five\n", "line 3: row 2, column 'price': expected a number, got 'five'"),
         ("height,colour,price\n1,red,1_000\n", "expected a number, got '1_000'"),
         ("height,colour,price\n1,red,0x10\n", "expected a number, got '0x10'"),

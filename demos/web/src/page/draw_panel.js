@@ -51,10 +51,17 @@ export async function startDrawPanel(root, {onProgress}) {
     modes.measureSoon(row);
   }
 
+  let frame = null;
   const pad = new DrawingPad(find('pad'), {
     onChange: (strokes, isFinished) => {
-      row = digitImage(strokes);
-      show(isFinished);
+      // Pens report more often than screens show.
+      cancelAnimationFrame(frame);
+      const look = () => {
+        row = digitImage(strokes);
+        show(isFinished);
+      };
+      if (isFinished) look();
+      else frame = requestAnimationFrame(look);
     },
   });
   find('clear').addEventListener('click', () => pad.clear());
