@@ -65,7 +65,8 @@ def digit_image(strokes: list[Floats]) -> Floats:
         if math.isclose(wanted, width, abs_tol=0.05):
             break
         width = wanted
-    return np.rint(covered.reshape(SIDE, BLOCK, SIDE, BLOCK).sum(axis=(1, 3)))
+    image: Floats = np.rint(covered.reshape(SIDE, BLOCK, SIDE, BLOCK).sum(axis=(1, 3)))
+    return image
 
 
 def _render(strokes: list[Floats], width: float) -> Floats:

@@ -35,7 +35,7 @@ def make_motion(folder: Path, *, smoke: bool = False, say: Callable[[str], None]
         if result.returncode != 0:
             reason = result.stderr.strip().splitlines() or ["no reason given"]
             raise MoeEdgeError(f"{TRAINER.name} can't make the motion model: {reason[-1]}")
-        say(result.stdout.strip())
+        say(result.stdout.strip().replace(f"{temporary}/", ""))
         made = Path(temporary)
         shutil.copyfile(made / "motion.tflite", folder / "motion.tflite")
         write_recordings(made / "held_out.npz", folder)
