@@ -25,8 +25,10 @@ import numpy as np
 WEB = Path(__file__).parents[3] / "demos" / "web"
 for _folder in (WEB, WEB.parents[1], WEB.parents[1] / "converters"):
     if str(_folder) not in sys.path:
-        sys.path.insert(0, str(_folder))
+        sys.path.append(str(_folder))
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{WEB.parents[1]}:{WEB.parents[1] / 'converters'}"}
+"""For Pythons of their own that import this checkout."""
 PACKAGES = {"chromium": "chromium", "node": "nodejs", "npm": "npm"}
 """Program -> Debian's package."""
 _BLANK = "blank.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,19 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chromium_answers import chromium_options, served, set_up
-
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "has_touch": True,
-    "is_mobile": True,
-    "device_scale_factor": 2,
-    "color_scheme": "dark",
-}
-SCREENS = {"desktop": DESKTOP, "phone": PHONE}
-LITERT_LOG = ("INFO", "WARNING", "No available adapters", "Failed to create default WebGPU device")
-"""What LiteRT.js writes to the console where nothing is wrong: its log, and that there is no GPU."""
+from chromium_answers import ENVIRONMENT, WEB, chromium_options, served, set_up
+from visits import SCREENS, Visit
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +35,10 @@ def browser():
 @pytest.fixture(scope="session")
 def dist(browser, tmp_path_factory) -> Path:
     """The page, built with models of a few epochs."""
-    from build import build
-
     folder = tmp_path_factory.mktemp("web") / "dist"
-    build(folder, smoke=True)
+    command = [sys.executable, str(WEB / "build.py"), "-o", str(folder), "--smoke"]
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
     return folder
 
 
@@ -56,44 +46,6 @@ def dist(browser, tmp_path_factory) -> Path:
 def address(dist):
     with served(dist) as found:
         yield found
-
-
-class Visit:
-    """One visit to the page, and what was noticed on it."""
-
-    def __init__(self, context, address: str) -> None:
-        self.context, self.address = context, address
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        context.on("request", lambda request: self.requests.append(request.url))
-        self.page = context.new_page()
-        self.page.on("console", self._listen)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.open()
-
-    def open(self, hash_: str = "") -> None:
-        self.page.goto(self.address + hash_)
-        self.page.wait_for_selector("html[data-ready]")
-
-    def _listen(self, message) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(LITERT_LOG):
-            self.complaints.append(message.text)
-
-    def draw(self, strokes) -> None:
-        """By mouse, then wait for the answer."""
-        box = self.page.locator("#pad").bounding_box()
-        for stroke in strokes:
-            points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-            self.page.mouse.move(*points[0])
-            self.page.mouse.down()
-            for point in points[1:]:
-                self.page.mouse.move(*point)
-            self.page.mouse.up()
-        self.page.wait_for_selector("#pad-hint", state="hidden")
-
-    @property
-    def label(self) -> str:
-        return self.page.inner_text("#draw-label")
 
 
 @pytest.fixture

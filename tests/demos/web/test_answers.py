@@ -8,6 +8,8 @@ from chromium_answers import answers
 
 from moe_edge import Predictor
 
+pytestmark = pytest.mark.slow
+
 NUM_ROWS = 100
 FLOAT, STEP = 1e-5, 1.001 / 256
 CASES = [

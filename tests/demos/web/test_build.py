@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from chromium_answers import WEB
+from chromium_answers import ENVIRONMENT, WEB
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{WEB.parents[1]}:{WEB.parents[1] / 'converters'}"}
+pytestmark = pytest.mark.slow
 
 
 def run(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,8 +45,6 @@ def test_what_is_no_page_is_not_replaced(browser, tmp_path):
 def test_a_build_without_node_says_what_to_install(browser, tmp_path):
     (tmp_path / "bin").mkdir()
     copy = tmp_path / "web"
-    import shutil
-
     shutil.copytree(WEB, copy, ignore=shutil.ignore_patterns("node_modules", "dist"))
     result = subprocess.run(
         [sys.executable, str(copy / "build.py"), "-o", str(tmp_path / "dist")],
@@ -102,3 +103,23 @@ def test_nothing_built_is_in_git():
         pytest.skip("no git checkout")
     names = listed.stdout.split()
     assert not [name for name in names if re.search(r"node_modules|/dist/|lock|\.wasm|\.tflite", name)]
+
+
+def test_the_readmes_own_page(browser, dist, mixture_file, tmp_path):
+    """The example runs as pasted, from a host that sends no headers of ours."""
+    text = (WEB / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "index.html").write_text(re.search(r"```html\n(.*?)```", text, re.DOTALL)[1], encoding="utf-8")
+    shutil.copy(dist / "moe.js", tmp_path)
+    shutil.copytree(dist / "wasm", tmp_path / "wasm")
+    shutil.copy(mixture_file("table", scheme="w8a8"), tmp_path / "my.tflite")
+    said: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context = browser.new_context()
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        with page.expect_console_message(lambda message: message.text == "true", timeout=20_000):
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+        context.close()
+        server.shutdown()
+    assert any(line.startswith("[bad, good]") for line in said), said

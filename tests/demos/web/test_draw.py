@@ -8,6 +8,9 @@ from chromium_answers import WEB
 from drawn_digits import digit_image
 from npm_packages import bundle
 from strokes import HANDS, variations
+from visits import PHONE, Visit
+
+pytestmark = pytest.mark.slow
 
 SAME_IMAGE = 0.6
 """Of 16, on average over the pixels: Python counts covered points, the canvas rounds its curves."""
@@ -110,8 +113,6 @@ def test_a_drawing_says_label_probabilities_experts_and_times(visit):
 
 
 def test_touch_draws_and_changes_the_answer(browser, address):
-    from conftest import PHONE, Visit
-
     context = browser.new_context(**PHONE)
     try:
         visit = Visit(context, address)

@@ -9,6 +9,8 @@ import pytest
 
 from moe_edge import Predictor
 
+pytestmark = pytest.mark.slow
+
 GRAVITY = 9.80665
 
 

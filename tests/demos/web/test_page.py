@@ -7,8 +7,10 @@ import urllib.request
 
 import pytest
 from chromium_answers import served
-from conftest import PHONE, SCREENS, Visit
 from strokes import HANDS
+from visits import PHONE, SCREENS, Visit
+
+pytestmark = pytest.mark.slow
 
 both = pytest.mark.parametrize("visit", ["desktop", "phone"], indirect=True)
 

@@ -7,6 +7,8 @@ import pytest
 
 from moe_edge.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 TABLE = """height,note,colour,price,kind
 1.7,first,red,5000,good
 ,"a, b",green,4200.5,bad
