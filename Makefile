@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo s-curve gallery test lint bench device platforms c-host wheel clean
+.PHONY: help demo s-curve gallery test lint bench device platforms c-host web wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -67,6 +67,10 @@ platforms: $(STAMP)
 # make c-host  the host in C (demos/c) beside Python on a small mixture: the same bits, and times
 c-host: $(STAMP)
 	$(BIN)/python demos/c/compare.py
+
+# make web    the same files in a web page: builds it, serves it, prints its address (node and npm needed)
+web: $(STAMP)
+	$(BIN)/python demos/web/build.py --serve
 
 # make wheel  the wheel, in dist/
 wheel: $(STAMP)
