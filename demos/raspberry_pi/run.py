@@ -21,7 +21,7 @@ from typing import Any
 import click
 from model_folder import DEFAULT, find_model
 from monitor import Monitor
-from page import PageServer
+from page_server import PageServer
 from replay import Recordings, Replay, parse_turn
 from rich.console import Console
 from rich.live import Live
