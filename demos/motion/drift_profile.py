@@ -53,7 +53,7 @@ def make_profile(
     """
     components = SMOKE_COMPONENTS if smoke else COMPONENTS
     others = of_people(recordings, [unseen])
-    usage = [part.usage for part in predictor.manifest.parts if part.role is Role.EXPERT]
+    usage = [part.usage or 0.0 for part in predictor.manifest.parts if part.role is Role.EXPERT]
     gate = unsure = 0.0
     for windows in _streams(others):
         raw = predictor.predict_raw(windows)
@@ -61,7 +61,7 @@ def make_profile(
         gate = max(gate, *(divergence(row, usage) for row in weights))
         unsure = max(unsure, float(1 - _last(raw["prediction"].max(axis=1).astype(np.float64)[:, None]).min()))
     thresholds = {
-        "turned": calibrate_turned(recordings, components, people=3 if smoke else None),
+        "turned": calibrate_turned(recordings, components, people=2 if smoke else None),
         # One person says little of how people differ: room for as much again, and for half as much doubt again.
         "gate": 2 * gate,
         "unsure": 1.5 * unsure,

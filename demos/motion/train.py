@@ -54,7 +54,7 @@ MIXTURE = MixtureConfig(
     gate=GateConfig(num_experts=4, hidden=(16,)),
 )
 TRAINING = TrainingConfig(epochs=16, patience=16, batch_size=128, learning_rate=4e-3, seed=SEED)
-SMOKE_TRAINING = replace(TRAINING, epochs=6, batch_size=32)
+SMOKE_TRAINING = replace(TRAINING, epochs=4, batch_size=32)
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ class _Handler(logging.handlers.RotatingFileHandler):
             # What is left in the buffer can't be written either; closing throws it away.
             with suppress(OSError, ValueError):
                 self.stream.close()
-            self.stream = None  # type: ignore[assignment]
+            self.stream = None
 
     def _end_cut_line(self) -> None:
         """The disk may have filled in the middle of a line."""

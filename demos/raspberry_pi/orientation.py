@@ -75,7 +75,8 @@ def window_features(windows: npt.NDArray[np.floating], turns: Floats = TURNS[:1]
         direction = moment / (np.trace(moment, axis1=1, axis2=2)[:, None, None] + least)
         turned = turns[:, None] @ direction[None] @ turns[:, None].transpose(0, 1, 3, 2)
         features.append(turned[..., _UPPER[0], _UPPER[1]])
-    return np.concatenate([part.reshape(len(turns), len(windows), -1) for part in features], axis=2).transpose(1, 0, 2)
+    rows: Floats = np.concatenate([part.reshape(len(turns), len(windows), -1) for part in features], axis=2)
+    return np.ascontiguousarray(rows.transpose(1, 0, 2))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

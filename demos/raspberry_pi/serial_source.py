@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from samples import CHANNELS, Sample
 
@@ -35,7 +36,7 @@ class SerialSource:
             MissingDependencyError: If pyserial isn't installed.
         """
         require("serial", extra="demos", purpose="reading a serial port")
-        import serial
+        import serial  # type: ignore[import-untyped]
 
         self.name = f"serial port {port}"
         self.bad_lines = 0
@@ -84,7 +85,7 @@ class SerialSource:
         self._open = False
         self._serial.close()
 
-    def _connect(self):  # type: ignore[no-untyped-def]
+    def _connect(self) -> Any:
         import serial
 
         return serial.Serial(self._port, self._baud, timeout=0.2)

@@ -111,7 +111,9 @@ def main() -> int:
 def judge(folder: Path, recordings: Recordings, hours: float, disk: SmallDisk, *, turns: tuple[str, ...]) -> int:
     """Run everything; print what was found; 1 if a promise was broken."""
     begun = time.monotonic()
-    day, notices, memory, largest_log = Day(), [], [], 0
+    day, largest_log = Day(), 0
+    notices: list[str] = []
+    memory: list[float] = []
     now = 0.0
     begin_full, end_full = (share * hours * 3600 for share in FULL)
     full = done_full = restarted = False

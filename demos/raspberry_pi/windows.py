@@ -68,7 +68,7 @@ class WindowCutter:
         self._fresh += 1
         if self._filled < self._steps:
             return None
-        window = self._window.copy()
+        window: npt.NDArray[np.float32] = self._window.copy()
         self._window[: self._steps - self._hop] = window[self._hop :]
         self._filled, self._fresh = self._steps - self._hop, 0
         return window
