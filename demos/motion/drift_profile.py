@@ -3,8 +3,8 @@
     python demos/motion/drift_profile.py --people    # each person as the new one, without a model; minutes
 
 A threshold is the largest figure that any person reached whose windows had no part in what they were compared with: for
-the density each person in turn is left out of the fit. If the next person is like these n, they exceed it with a
-probability of at most 1 / (n + 1), whatever the distribution (conformal prediction).
+the density each person in turn is left out of the fit. Were the next person one of the same kind, and watched for as
+long, about one in n + 1 would exceed it (as in conformal prediction; watched for longer, more).
 """
 
 from __future__ import annotations

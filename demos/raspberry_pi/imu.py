@@ -104,11 +104,13 @@ class Imu:
         """One reading: g and rad/s.
 
         Raises:
-            OSError: If the chip doesn't answer.
+            OSError: If the chip doesn't answer, or answers as one asleep does.
         """
         block = bytes(self._bus.read_i2c_block_data(self._address, ACCEL_XOUT_H, 14))
         numbers = struct.unpack(">7h", block)
         accelerations, rates = numbers[:3], numbers[4:]  # between them lies the temperature
+        if not any(accelerations):
+            raise OSError(5, "no gravity: the chip lost power and sleeps")
         found = (*(value * _G_PER_STEP for value in accelerations), *(value * _RADIANS_PER_STEP for value in rates))
         assert len(found) == CHANNELS
         return found

@@ -163,6 +163,15 @@ def test_a_reading_that_fails_is_a_gap_and_a_chip_that_lost_power_is_set_up_agai
     assert second.values[2] == pytest.approx(1, abs=1e-3)
 
 
+def test_a_chip_that_fell_asleep_between_two_readings_is_woken():
+    bus = FakeBus()
+    sensor, _ = make_imu(bus)
+    samples = iter(sensor)
+    next(samples)
+    bus.power_on()
+    assert next(samples).values[2] == pytest.approx(1, abs=1e-3) and sensor.failed_reads == 1
+
+
 def test_another_chip_or_none_is_an_error_of_one_line():
     with pytest.raises(DataError, match="got identity 0x71"):
         make_imu(FakeBus(identity=0x71))
