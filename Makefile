@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo s-curve gallery test lint bench device platforms c-host web wheel clean
+.PHONY: help demo s-curve gallery sensor soak web c-host test lint bench device platforms wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -50,6 +50,16 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# make sensor a motion sensor replayed in the terminal: labels, experts, and an alarm when it is turned
+sensor: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[demos]'
+	$(BIN)/python demos/raspberry_pi/run.py --speed 20 --windows 600 --turn z90 --turn-after 300
+
+# make soak   a day of that sensor in minutes: gaps, a full disk, a restart, turns; exits 1 on a broken promise
+soak: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[demos]'
+	$(BIN)/python demos/raspberry_pi/soak.py
 
 # make bench  the benchmarks, into benchmarks/RESULTS.md
 bench: $(STAMP)

@@ -98,8 +98,8 @@ def cut_windows(recordings: Sequence[Recording]) -> tuple[Samples, npt.NDArray[n
 def write_recordings(recordings: Sequence[Recording], path: Path) -> None:
     """Write raw recordings for replay, as a ``.npz`` without pickled objects.
 
-    ``samples`` (all samples, 6) one recording after another, ``lengths`` of each, ``labels`` (exercise names),
-    ``people``, ``right``, ``rate``.
+    ``samples`` (all samples, 6) one recording after another, ``lengths`` of each, ``labels`` (codes of the
+    exercises), ``names`` (as the model's labels), ``people``, ``right``, ``rate``.
     """
     names = list(EXERCISES)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -108,6 +108,7 @@ def write_recordings(recordings: Sequence[Recording], path: Path) -> None:
             samples=np.concatenate([recording.samples for recording in recordings]),
             lengths=np.array([len(recording.samples) for recording in recordings]),
             labels=np.array([names[recording.label] for recording in recordings]),
+            names=np.array([EXERCISES[names[recording.label]] for recording in recordings]),
             people=np.array([recording.person for recording in recordings]),
             right=np.array([recording.right for recording in recordings]),
             rate=np.array(RATE),

@@ -4,13 +4,14 @@
     python demos/motion/train.py -o demo-output/motion --smoke    # seconds: fewer rows and epochs, the same path
     python demos/motion/train.py --folds                          # every person held out once, in five pairs; no files
 
-Writes motion.keras, motion.tflite (raw samples in, routed signatures, labels and gate usage in its manifest), and
-held_out.npz: the raw recordings of the people held out, for replay.
+Writes motion.keras, motion.tflite (raw samples in, routed signatures, labels and gate usage in its manifest),
+drift.json: what the sensor demo's alarm compares with, and held_out.npz: the raw recordings of the people held out.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -27,10 +28,11 @@ from moe_edge.training import (  # first: sets TensorFlow's environment
 
 import numpy as np  # isort: skip
 from augmentation import vary
+from drift_profile import make_profile
 from recordings import EXERCISES, PEOPLE, STEPS, Recording, cut_windows, load_recordings, of_people, write_recordings
 
 from moe_edge import Predictor
-from moe_edge.atomic import check_writable
+from moe_edge.atomic import check_writable, write_atomically
 from moe_edge.config import ExpertConfig, GateConfig, MixtureConfig, TrainingConfig, TrunkConfig
 from moe_edge.errors import MoeEdgeError
 from moe_edge_converters import ConversionResult, convert
@@ -52,7 +54,7 @@ MIXTURE = MixtureConfig(
     gate=GateConfig(num_experts=4, hidden=(16,)),
 )
 TRAINING = TrainingConfig(epochs=16, patience=16, batch_size=128, learning_rate=4e-3, seed=SEED)
-SMOKE_TRAINING = replace(TRAINING, epochs=6, batch_size=32)
+SMOKE_TRAINING = replace(TRAINING, epochs=4, batch_size=32)
 
 
 def main() -> int:
@@ -96,15 +98,20 @@ def make_files(recordings: Sequence[Recording], folder: Path, *, smoke: bool) ->
     ordinary, _ = cut_windows(of_people(recordings, [person for person in PEOPLE if person not in HELD_OUT]))
     written = convert(keras_file, file, scheme="float32", calibration=ordinary.reshape(len(ordinary), -1))
     write_recordings(of_people(recordings, HELD_OUT), folder / "held_out.npz")
+    rest = [each for each in recordings if each.person not in HELD_OUT]
+    with Predictor(file) as predictor:
+        model = hashlib.sha256(file.read_bytes()).hexdigest()
+        profile = make_profile(rest, predictor, unseen=chooser_of(HELD_OUT), model=model, smoke=smoke)
+    write_atomically(folder / "drift.json", profile.to_json())
     tell(dataset, split, result, written)
 
 
 def train(
     recordings: Sequence[Recording], held_out: Collection[int], *, smoke: bool
 ) -> tuple[Dataset, Split, TrainingResult]:
-    """Train on everyone but ``held_out``; the person before the first of those chooses the epoch."""
+    """Train on everyone but ``held_out``; ``chooser_of`` them chooses the epoch."""
     rest = [person for person in PEOPLE if person not in held_out]
-    chooser = max((person for person in rest if person < min(held_out)), default=rest[-1])
+    chooser = chooser_of(held_out)
     parts = [
         cut_windows(of_people(recordings, people))
         for people in ([person for person in rest if person != chooser], [chooser], held_out)
@@ -129,6 +136,12 @@ def train(
     return dataset, split, train_mixture(dataset, split, MIXTURE, SMOKE_TRAINING if smoke else TRAINING)
 
 
+def chooser_of(held_out: Collection[int]) -> int:
+    """The person whose windows choose the epoch: the one before those held out, or the last."""
+    rest = [person for person in PEOPLE if person not in held_out]
+    return max((person for person in rest if person < min(held_out)), default=rest[-1])
+
+
 def tell(dataset: Dataset, split: Split, result: TrainingResult, written: ConversionResult) -> None:
     """Print what came out, as the file answers, not as Keras does."""
     features, target = dataset.features[split.test], dataset.require_target()[split.test]
@@ -140,7 +153,7 @@ def tell(dataset: Dataset, split: Split, result: TrainingResult, written: Conver
         f"the file {right.mean():.1%} of {len(right)} windows"
     )
     print("Gate usage:", ", ".join(f"expert_{index} {share:.0%}" for index, share in enumerate(result.usage)))
-    print(f"{written.path}: {written.num_bytes:,} bytes; beside it motion.keras and held_out.npz")
+    print(f"{written.path}: {written.num_bytes:,} bytes; beside it motion.keras, drift.json, held_out.npz")
     for warning in result.warnings:
         print(f"Warning: {warning}")
 
