@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -62,6 +64,16 @@ def mixture_file(tmp_path_factory: pytest.TempPathFactory) -> MixtureFile:
     See ``shared.seeded_mixtures.write_mixture``.
     """
     return partial(write_mixture, tmp_path_factory.mktemp("mixtures"))
+
+
+@pytest.fixture(scope="session")
+def motion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``demos/motion/train.py --smoke`` writes: a model of windows, its drift profile, recordings held out."""
+    folder = tmp_path_factory.mktemp("motion")
+    command = [sys.executable, str(ROOT / "demos" / "motion" / "train.py"), "-o", str(folder), "--smoke"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -15,24 +15,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.device]
 OPTIONS = ("--json", "--speed", "0", "--windows", "300", "--turn", "z90", "--turn-after", "160")
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("motion-model")
-    command = [sys.executable, str(DEMOS / "motion" / "train.py"), "-o", str(folder), "--smoke"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
-def test_replay_answers_and_alarms_as_on_the_desktop(boards, model_folder, tmp_path):
+def test_replay_answers_and_alarms_as_on_the_desktop(boards, motion_folder, tmp_path):
     run = DEMOS / "raspberry_pi" / "run.py"
     here = subprocess.run(
-        [sys.executable, str(run), "--model", str(model_folder), "--state", str(tmp_path / "here"), *OPTIONS],
+        [sys.executable, str(run), "--model", str(motion_folder), "--state", str(tmp_path / "here"), *OPTIONS],
         capture_output=True,
         text=True,
         check=False,
     )
-    there = boards["Pi 4, LiteRT"].python(run, "--model", model_folder, "--state", tmp_path / "there", *OPTIONS)
+    there = boards["Pi 4, LiteRT"].python(run, "--model", motion_folder, "--state", tmp_path / "there", *OPTIONS)
     assert here.returncode == there.returncode == 0, here.stderr + there.stderr
     expected, found = ([json.loads(line) for line in result.stdout.splitlines()] for result in (here, there))
     assert len(expected) == len(found) == 300

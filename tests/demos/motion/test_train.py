@@ -1,6 +1,5 @@
 """Training on smartwatch recordings: people held out stay out, and the file answers raw windows."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,30 +12,15 @@ from moe_edge.manifest import Role
 FOLDER = Path(__file__).parents[3] / "demos" / "motion"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("motion")
-    result = subprocess.run(
-        [sys.executable, str(FOLDER / "train.py"), "-o", str(folder), "--smoke"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
 @pytest.mark.slow
-def test_the_file_recognises_exercises_of_people_never_seen(made):
-    with np.load(made / "held_out.npz") as held:
+def test_the_file_recognises_exercises_of_people_never_seen(motion_folder):
+    with np.load(motion_folder / "held_out.npz") as held:
         assert set(held["people"]) == {9, 10} and int(held["rate"]) == 50
         assert held["samples"].shape == (held["lengths"].sum(), 6)
         starts = np.cumsum(held["lengths"]) - held["lengths"]
         windows = np.stack([held["samples"][start + 200 : start + 300] for start in starts])
         labels = held["labels"]
-    with Predictor(made / "motion.tflite") as predictor:
+    with Predictor(motion_folder / "motion.tflite") as predictor:
         found = predictor.predict_proba(windows).argmax(axis=1)
         usage = [part.usage for part in predictor.manifest.parts if part.role is Role.EXPERT]
         assert predictor.manifest.golden.inputs and "expert_3" in predictor.file.signatures

@@ -1,6 +1,5 @@
-"""The sensor demo's modules, and one small model for those tests that need one."""
+"""The sensor demo's modules, and samples."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,16 +8,6 @@ import pytest
 
 DEMOS = Path(__file__).parents[3] / "demos"
 sys.path.insert(0, str(DEMOS / "raspberry_pi"))
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory):
-    """What ``demos/motion/train.py --smoke`` writes."""
-    folder = tmp_path_factory.mktemp("motion-model")
-    command = [sys.executable, str(DEMOS / "motion" / "train.py"), "-o", str(folder), "--smoke"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return folder
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ RUN = str(DEMO / "run.py")
 pytestmark = pytest.mark.slow
 
 
-def command(model_folder, state, *options):
-    return [sys.executable, RUN, "--model", str(model_folder), "--state", str(state), "--speed", "0", *options]
+def command(motion_folder, state, *options):
+    return [sys.executable, RUN, "--model", str(motion_folder), "--state", str(state), "--speed", "0", *options]
 
 
 def lines_of(text):
@@ -38,18 +38,18 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
-def test_json_lines_are_the_predictors_answers(model_folder, tmp_path):
+def test_json_lines_are_the_predictors_answers(motion_folder, tmp_path):
     result = subprocess.run(
-        command(model_folder, tmp_path, "--json", "--windows", "60"), capture_output=True, text=True, check=True
+        command(motion_folder, tmp_path, "--json", "--windows", "60"), capture_output=True, text=True, check=True
     )
     lines = lines_of(result.stdout)
     assert [line["window"] for line in lines] == list(range(1, 61))
-    with np.load(model_folder / "held_out.npz") as held:
+    with np.load(motion_folder / "held_out.npz") as held:
         first = held["samples"][: held["lengths"][0]]
         name = str(held["names"][0])
     count = (len(first) - 100) // 50 + 1
     windows = np.stack([first[start : start + 100] for start in range(0, count * 50, 50)])
-    with Predictor(model_folder / "motion.tflite") as predictor:
+    with Predictor(motion_folder / "motion.tflite") as predictor:
         expected = predictor.explain(windows)
     assert [line["label"] for line in lines[:count]] == expected.labels.tolist()
     np.testing.assert_allclose([line["confidence"] for line in lines[:count]], expected.confidence, atol=2e-6)
@@ -57,10 +57,10 @@ def test_json_lines_are_the_predictors_answers(model_folder, tmp_path):
     assert {line["truth"] for line in lines[:count]} == {name}
 
 
-def test_nothing_of_the_training_stack_is_imported(model_folder, tmp_path):
+def test_nothing_of_the_training_stack_is_imported(motion_folder, tmp_path):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = {command(model_folder, tmp_path, '--json', '--windows', '3')[1:]!r}\n"
+        f"sys.argv = {command(motion_folder, tmp_path, '--json', '--windows', '3')[1:]!r}\n"
         f"sys.path.insert(0, {str(DEMO)!r})\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'tensorflow', 'keras', 'sklearn', 'pandas', 'matplotlib', 'moe_edge.training', 'moe_edge_converters'}\n"
@@ -71,13 +71,13 @@ def test_nothing_of_the_training_stack_is_imported(model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_goes_on_where_it_was(model_folder, tmp_path, end):
+def test_a_restart_goes_on_where_it_was(motion_folder, tmp_path, end):
     with subprocess.Popen(
-        command(model_folder, tmp_path, "--json", "--windows", "200"), stdout=subprocess.PIPE
+        command(motion_folder, tmp_path, "--json", "--windows", "200"), stdout=subprocess.PIPE
     ) as first:
         assert first.stdout is not None
         first.stdout.read()
-    endless = command(model_folder, tmp_path, "--json")
+    endless = command(motion_folder, tmp_path, "--json")
     with subprocess.Popen(endless, stdout=subprocess.PIPE, text=True) as second:
         assert second.stdout is not None
         line = json.loads(second.stdout.readline())
@@ -87,7 +87,7 @@ def test_a_restart_goes_on_where_it_was(model_folder, tmp_path, end):
         second.stdout.read()
     assert second.returncode == (0 if end == signal.SIGTERM else -end)
     third = subprocess.run(
-        command(model_folder, tmp_path, "--json", "--windows", "1"), capture_output=True, text=True, check=True
+        command(motion_folder, tmp_path, "--json", "--windows", "1"), capture_output=True, text=True, check=True
     )
     begun = lines_of(third.stdout)[0]["window"]
     # Killed, it has lost what came after the last save; the state itself is whole.
@@ -99,7 +99,7 @@ def test_a_restart_goes_on_where_it_was(model_folder, tmp_path, end):
     assert restarts == [0, 1, 2 if end == signal.SIGTERM else 1]
 
 
-def test_a_damaged_or_foreign_state_is_set_aside(model_folder, tmp_path):
+def test_a_damaged_or_foreign_state_is_set_aside(motion_folder, tmp_path):
     for content in (b"nonsense", None):
         if content is None:
             from state_file import StateFile
@@ -108,16 +108,16 @@ def test_a_damaged_or_foreign_state_is_set_aside(model_folder, tmp_path):
         else:
             (tmp_path / "state.json").write_bytes(content)
         result = subprocess.run(
-            command(model_folder, tmp_path, "--json", "--windows", "1"), capture_output=True, text=True, check=True
+            command(motion_folder, tmp_path, "--json", "--windows", "1"), capture_output=True, text=True, check=True
         )
         assert "set aside as state.json.damaged" in result.stderr
         assert lines_of(result.stdout)[0]["window"] == 1
         (tmp_path / "state.json").unlink()
 
 
-def test_the_terminal_shows_label_experts_and_drift(model_folder, tmp_path):
+def test_the_terminal_shows_label_experts_and_drift(motion_folder, tmp_path):
     result = subprocess.run(
-        command(model_folder, tmp_path, "--windows", "160"),
+        command(motion_folder, tmp_path, "--windows", "160"),
         capture_output=True,
         text=True,
         check=True,
@@ -127,8 +127,8 @@ def test_the_terminal_shows_label_experts_and_drift(model_folder, tmp_path):
         assert words in result.stdout
 
 
-def test_the_page_serves_this_computer_only(model_folder, tmp_path):
-    arguments = command(model_folder, tmp_path, "--json", "--page", "0")
+def test_the_page_serves_this_computer_only(motion_folder, tmp_path):
+    arguments = command(motion_folder, tmp_path, "--json", "--page", "0")
     arguments[arguments.index("--speed") + 1] = "5"
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         try:
@@ -149,13 +149,13 @@ def test_the_page_serves_this_computer_only(model_folder, tmp_path):
             demo.terminate()
 
 
-def test_a_serial_port_is_watched(model_folder, tmp_path):
+def test_a_serial_port_is_watched(motion_folder, tmp_path):
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
-    with np.load(model_folder / "held_out.npz") as held:
+    with np.load(motion_folder / "held_out.npz") as held:
         rows = held["samples"][:200]
     arguments = command(
-        model_folder, tmp_path, "--source", "serial", "--port", os.ttyname(theirs), "--json", "--windows", "3"
+        motion_folder, tmp_path, "--source", "serial", "--port", os.ttyname(theirs), "--json", "--windows", "3"
     )
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         # What arrives before the port is open is thrown away; the log begins after that.
@@ -166,7 +166,7 @@ def test_a_serial_port_is_watched(model_folder, tmp_path):
     os.close(ours)
     os.close(theirs)
     assert demo.returncode == 0, errors
-    with Predictor(model_folder / "motion.tflite") as predictor:
+    with Predictor(motion_folder / "motion.tflite") as predictor:
         expected = predictor.predict(np.stack([rows[start : start + 100] for start in (0, 50, 100)]))
     assert [line["label"] for line in lines_of(output)] == expected.tolist()
 
@@ -181,13 +181,13 @@ def test_a_serial_port_is_watched(model_folder, tmp_path):
         (["--source", "imu", "--bus", "77"], "can't open I2C bus 77"),
     ],
 )
-def test_mistakes_are_one_line(model_folder, tmp_path, options, message):
-    result = subprocess.run(command(model_folder, tmp_path, *options), capture_output=True, text=True, check=False)
+def test_mistakes_are_one_line(motion_folder, tmp_path, options, message):
+    result = subprocess.run(command(motion_folder, tmp_path, *options), capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert message in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_device_without_the_model_says_what_to_copy(model_folder, tmp_path):
+def test_a_device_without_the_model_says_what_to_copy(motion_folder, tmp_path):
     # On the device this folder stands alone: no training beside it.
     shutil.copytree(DEMO, tmp_path / "sensor", ignore=shutil.ignore_patterns("__pycache__"))
     folder = tmp_path / "motion"
@@ -206,17 +206,17 @@ def test_a_device_without_the_model_says_what_to_copy(model_folder, tmp_path):
     assert result.returncode == 1 and "lacks motion.tflite, drift.json, held_out.npz; copy them" in result.stderr
     folder.mkdir()
     for name in ("motion.tflite", "drift.json", "held_out.npz"):
-        shutil.copy(model_folder / name, folder)
+        shutil.copy(motion_folder / name, folder)
     assert subprocess.run(run, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("mounted", [True, False])
-def test_the_soak_passes(model_folder, mounted, tmp_path, monkeypatch):
+def test_the_soak_passes(motion_folder, mounted, tmp_path, monkeypatch):
     if not mounted:
         # Without mount(8) on the path the kernel refuses writes instead.
         monkeypatch.setenv("PATH", str(tmp_path))
     result = subprocess.run(
-        [sys.executable, str(DEMO / "soak.py"), "--model", str(model_folder), "--smoke"],
+        [sys.executable, str(DEMO / "soak.py"), "--model", str(motion_folder), "--smoke"],
         capture_output=True,
         text=True,
         check=False,
@@ -226,9 +226,9 @@ def test_the_soak_passes(model_folder, mounted, tmp_path, monkeypatch):
     assert "FAIL" not in result.stdout and "windows classified" in result.stdout
 
 
-def test_the_soak_fails_when_ordinary_wear_alarms(model_folder, tmp_path):
+def test_the_soak_fails_when_ordinary_wear_alarms(motion_folder, tmp_path):
     folder = tmp_path / "strict"
-    shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("state"))
+    shutil.copytree(motion_folder, folder, ignore=shutil.ignore_patterns("state"))
     profile = json.loads((folder / "drift.json").read_text())
     profile["thresholds"]["unsure"] = 0.001
     (folder / "drift.json").write_text(json.dumps(profile))
