@@ -15,7 +15,8 @@ def write_mixture(folder: Path, kind: str = "plain", *, scheme: str = "float32",
     Args:
         folder: Where to.
         kind: ``plain`` (64 features, 3 classes, 4 experts), ``table`` (columns height, colour, price; labels bad,
-            good; 3 experts), ``regression`` (6 features, 1 number, 3 Gaussian experts).
+            good; 3 experts), ``regression`` (6 features, 1 number, 3 Gaussian experts), ``gathered_1`` and
+            ``gathered_2`` (plain, of which one or two experts count for a row).
         scheme: See ``moe-edge convert --scheme``.
         per_tensor: Weights with one scale for all channels.
     """
@@ -23,10 +24,13 @@ def write_mixture(folder: Path, kind: str = "plain", *, scheme: str = "float32",
     if not path.exists():
         from moe_edge_converters.conversion import ConversionOptions, convert_spec
         from moe_edge_converters.given_rows import probe_rows
+        from moe_edge_converters.options import Layout
         from moe_edge_converters.schemes.scheme import Scheme
 
-        spec, schema = _SPECS[kind](np.random.default_rng(7))
-        options = ConversionOptions(scheme=Scheme(scheme), per_tensor=per_tensor)
+        name, _, top_k = kind.partition("gathered_")
+        spec, schema = _SPECS[name or "plain"](np.random.default_rng(7))
+        routing = {"top_k": int(top_k), "layout": Layout.GATHER} if top_k else {}
+        options = ConversionOptions(scheme=Scheme(scheme), per_tensor=per_tensor, **routing)
         convert_spec(spec, path, reference=None, rows=probe_rows(spec), options=options, schema=schema)
     return path
 
