@@ -16,7 +16,8 @@ def write_mixture(folder: Path, kind: str = "plain", *, scheme: str = "float32",
         folder: Where to.
         kind: ``plain`` (64 features, 3 classes, 4 experts), ``table`` (columns height, colour, price; labels bad,
             good; 3 experts), ``regression`` (6 features, 1 number, 3 Gaussian experts), ``gathered_1`` and
-            ``gathered_2`` (plain, of which one or two experts count for a row).
+            ``gathered_2`` (plain, of which one or two experts count for a row), ``fused_1`` (the same without routed
+            signatures).
         scheme: See ``moe-edge convert --scheme``.
         per_tensor: Weights with one scale for all channels.
     """
@@ -27,9 +28,12 @@ def write_mixture(folder: Path, kind: str = "plain", *, scheme: str = "float32",
         from moe_edge_converters.options import Layout
         from moe_edge_converters.schemes.scheme import Scheme
 
-        name, _, top_k = kind.partition("gathered_")
-        spec, schema = _SPECS[name or "plain"](np.random.default_rng(7))
-        routing = {"top_k": int(top_k), "layout": Layout.GATHER} if top_k else {}
+        spec, schema = _SPECS.get(kind, _plain_spec)(np.random.default_rng(7))
+        routing = {
+            "gathered_1": {"top_k": 1, "layout": Layout.GATHER},
+            "gathered_2": {"top_k": 2, "layout": Layout.GATHER},
+            "fused_1": {"top_k": 1, "routed": False},
+        }.get(kind, {})
         options = ConversionOptions(scheme=Scheme(scheme), per_tensor=per_tensor, **routing)
         convert_spec(spec, path, reference=None, rows=probe_rows(spec), options=options, schema=schema)
     return path
