@@ -112,8 +112,8 @@ def plan_run(request: Request, file: ModelFile, manifest: Manifest) -> Plan:
     trained, total = manifest.top_k or manifest.num_experts, manifest.num_experts
     asked = request.mode == ROUTED or request._limits
     if not asked:
-        worthwhile = trained < total and _saved_weights(file, manifest) >= ROUTED_SAVES_WEIGHTS
-        if request.mode == DENSE or obstacle or not worthwhile:
+        can_choose = request.mode != DENSE and obstacle is None and trained < total
+        if not can_choose or _saved_weights(file, manifest) < ROUTED_SAVES_WEIGHTS:
             return Plan(routed=False)
     elif obstacle:
         raise ModelFileError(f"{file.source}: {obstacle}")

@@ -24,11 +24,14 @@ _TAKE_UNSIZED |= {_VAR_HANDLE, _READ_VARIABLE, _ASSIGN_VARIABLE}
 _WANT_HANDLE = frozenset({_FIND, _IMPORT, _TABLE_SIZE, _READ_VARIABLE, _ASSIGN_VARIABLE})
 _GIVE_HANDLE = frozenset({_HASH_TABLE, _VAR_HANDLE})
 
+_ONE_HOT, _DEPTH = 85, 1
+
 _COPIED_INPUT: dict[int, int] = {
     **dict.fromkeys((2, 22, 34, 36, 37, 38, 39, 43, 45, 60, 65, 69, 70, 83, 88, 93, 100, 101, 102, 105, 107, 130), 0),
     49: 1,  # SPLIT: the axis comes first
     64: 1,  # SELECT and SELECT_V2: the condition comes first
     123: 1,
+    _ONE_HOT: 2,  # ONE_HOT: the value of ones, after indices and depth
 }
 """Operators that hand values on unchanged -> the input that they come from. Several copy as many bytes as their input
 has into a tensor that may be smaller: RESHAPE from float32 to uint8 writes past its end."""
@@ -57,6 +60,11 @@ def check_operands(
     copied = _COPIED_INPUT.get(code)
     if copied is not None and copied < len(read_types) and set(written_types) - {read_types[copied]}:
         raise FlatbufferError(f"{where} (kind {code}): makes {written_types[0]} of {read_types[copied]} by copying")
+    if code == _ONE_HOT and read_types[_DEPTH : _DEPTH + 1] != ["int32"]:
+        # Kernels read four bytes there whatever its type says.
+        raise FlatbufferError(
+            f"{where} (kind {code}): expected a depth of int32, got {read_types[_DEPTH : _DEPTH + 1]}"
+        )
     handles = read_types[:1] if code in _WANT_HANDLE else written_types[:1] if code in _GIVE_HANDLE else ["resource"]
     if handles != ["resource"]:
         raise FlatbufferError(f"{where} (kind {code}): expected a resource, got {handles}")

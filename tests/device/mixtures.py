@@ -72,8 +72,8 @@ def make_gaussian_gate(path: Path) -> Path:
     return path
 
 
-def make_top_1(path: Path, layout: str) -> Path:
-    """32 experts 64-128-10 of which one counts for a row: the mixture whose instructions are counted."""
+def make_top_1(path: Path, layout: str, *, experts: int = 32, hidden: int = 128) -> Path:
+    """Experts 64-hidden-10 of which one counts for a row: the mixture whose instructions are counted."""
     from moe_edge.config import Combine, Task
     from moe_edge_converters.conversion import ConversionOptions, convert_spec
     from moe_edge_converters.given_rows import probe_rows
@@ -100,8 +100,8 @@ def make_top_1(path: Path, layout: str) -> Path:
         task=Task.CLASSIFICATION,
         combine=Combine.PROBABILITIES,
         input_shape=(64,),
-        gate=network(64, 32),
-        experts=tuple(network(64, 128, 10) for _ in range(32)),
+        gate=network(64, experts),
+        experts=tuple(network(64, hidden, 10) for _ in range(experts)),
         num_outputs=10,
     )
     options = ConversionOptions(scheme=Scheme.FLOAT32, top_k=1, layout=Layout(layout))

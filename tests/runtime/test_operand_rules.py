@@ -5,7 +5,7 @@ import pytest
 from moe_edge.runtime.flatbuffer_verifier import FlatbufferError
 from moe_edge.runtime.operand_rules import check_operands
 
-ADD, FULLY_CONNECTED, RESHAPE, SPLIT, CUSTOM = 0, 9, 22, 49, 32
+ADD, FULLY_CONNECTED, RESHAPE, SPLIT, CUSTOM, ONE_HOT = 0, 9, 22, 49, 32, 85
 HASH_TABLE, FIND, VAR_HANDLE, READ, ASSIGN = 136, 137, 142, 143, 144
 
 
@@ -17,6 +17,7 @@ def test_what_converters_write_passes():
     check(FULLY_CONNECTED, ("float32", "int8", "float32"), ("float32",))
     check(RESHAPE, ("int8", "int32"), ("int8",))
     check(SPLIT, ("int32", "float32"), ("float32", "float32"))
+    check(ONE_HOT, ("int32", "int32", "float32", "float32"), ("float32",))
     check(VAR_HANDLE, (), ("resource",))
     check(READ, ("resource",), ("float32",))
     check(ASSIGN, ("resource", "float32"), ())
@@ -34,6 +35,9 @@ def test_what_converters_write_passes():
         (ADD, ("float32", "float32"), ("variant",), False, "touches a variant"),
         (RESHAPE, ("float32", "int32"), ("uint8",), False, "makes uint8 of float32 by copying"),
         (SPLIT, ("int32", "float32"), ("float32", "int8"), False, "of float32 by copying"),
+        (ONE_HOT, ("int32", "float16", "float32", "float32"), ("float32",), False, "expected a depth of int32"),
+        (ONE_HOT, ("int32", "int8", "float32", "float32"), ("float32",), False, "expected a depth of int32"),
+        (ONE_HOT, ("int32", "int32", "float32", "float32"), ("int8",), False, "makes int8 of float32"),
         (ASSIGN, ("float32", "float32"), (), False, "expected a resource"),
         (READ, (), ("float32",), False, "expected a resource"),
         (VAR_HANDLE, (), ("float32",), False, "expected a resource"),

@@ -30,8 +30,9 @@ def corpus(mixture_file):
     return [mixture_file(kind, scheme=scheme) for kind, scheme in kinds]
 
 
-def test_damaged_files_never_end_the_process(corpus, tmp_path):
-    result = fuzz(*corpus, "--count", 400, "--seed", 20, "--keep", tmp_path / "finds", "--json")
+def test_damaged_files_never_end_the_process(corpus, mixture_file, tmp_path):
+    gathered = [mixture_file(kind) for kind in ("gathered_1", "gathered_2")]
+    result = fuzz(*corpus, *gathered, "--count", 400, "--seed", 20, "--keep", tmp_path / "finds", "--json")
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     report = json.loads(result.stdout)
     assert report["finds"] == [] and sum(report["verdicts"].values()) == 400

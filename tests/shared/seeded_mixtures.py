@@ -15,7 +15,9 @@ def write_mixture(folder: Path, kind: str = "plain", *, scheme: str = "float32",
     Args:
         folder: Where to.
         kind: ``plain`` (64 features, 3 classes, 4 experts), ``table`` (columns height, colour, price; labels bad,
-            good; 3 experts), ``regression`` (6 features, 1 number, 3 Gaussian experts).
+            good; 3 experts), ``regression`` (6 features, 1 number, 3 Gaussian experts), ``gathered_1`` and
+            ``gathered_2`` (plain, of which one or two experts count for a row), ``fused_1`` (the same without routed
+            signatures).
         scheme: See ``moe-edge convert --scheme``.
         per_tensor: Weights with one scale for all channels.
     """
@@ -23,10 +25,16 @@ def write_mixture(folder: Path, kind: str = "plain", *, scheme: str = "float32",
     if not path.exists():
         from moe_edge_converters.conversion import ConversionOptions, convert_spec
         from moe_edge_converters.given_rows import probe_rows
+        from moe_edge_converters.options import Layout
         from moe_edge_converters.schemes.scheme import Scheme
 
-        spec, schema = _SPECS[kind](np.random.default_rng(7))
-        options = ConversionOptions(scheme=Scheme(scheme), per_tensor=per_tensor)
+        spec, schema = _SPECS.get(kind, _plain_spec)(np.random.default_rng(7))
+        routing = {
+            "gathered_1": {"top_k": 1, "layout": Layout.GATHER},
+            "gathered_2": {"top_k": 2, "layout": Layout.GATHER},
+            "fused_1": {"top_k": 1, "routed": False},
+        }.get(kind, {})
+        options = ConversionOptions(scheme=Scheme(scheme), per_tensor=per_tensor, **routing)
         convert_spec(spec, path, reference=None, rows=probe_rows(spec), options=options, schema=schema)
     return path
 

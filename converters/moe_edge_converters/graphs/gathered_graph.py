@@ -105,7 +105,8 @@ def _add_serving(model: Any, spec: MixtureSpec, top_k: int, aliases: _Aliases) -
     values, indices = add_top_k(builder, gate, top_k)
     weights = scatter_weights(builder, values, indices, spec.num_experts)
     hidden = builder.flatten(features, name="experts/flat")
-    hidden = builder.reshape(hidden, (1, 1, builder.shape(hidden)[1]), name="experts/column")
+    ones = [1] * len(builder.shape(indices))
+    hidden = builder.reshape(hidden, (*ones, builder.shape(hidden)[1]), name="experts/column")
     layers = [expert.layers for expert in spec.experts if isinstance(expert, DenseNetwork)]
     for number in range(len(layers[0])):
         # (E, units, inputs) and (E, 1, units): TFLite's order, so that an expert's own weights are a slice.
@@ -115,17 +116,25 @@ def _add_serving(model: Any, spec: MixtureSpec, top_k: int, aliases: _Aliases) -
         kernel = builder.gather(_stacked(builder, aliases, f"{name}/weights", kernels), indices, name=f"{name}/chosen")
         bias = builder.gather(_stacked(builder, aliases, f"{name}/bias", biases), indices, name=f"{name}/chosen_bias")
         product = builder.batch_matmul(hidden, kernel, transpose_b=True, name=f"{name}/product")
-        hidden = builder.binary("ADD", product, bias, name=f"{name}/sum")
-        activation = layers[0][number].activation
-        hidden = builder.activation(hidden, activation, name=name)
-    answers = builder.reshape(hidden, (top_k, spec.num_outputs), name="combine/probabilities")
-    column = builder.reshape(values, (top_k, 1), name="combine/routing_weights")
-    products = builder.binary("MUL", answers, column, name="combine/products")
-    prediction = builder.sum(products, 1, name="combine/mixed")
+        hidden = builder.biased(product, bias, activation=layers[0][number].activation, name=name)
+    prediction = _add_mixing(builder, hidden, values, spec.num_outputs)
     outputs = {"prediction": prediction, "routing_weights": weights, **sides}
     for name, tensor in outputs.items():
         builder.output(name, tensor)
     add_signature(model, SERVING, builder.index, {"x": x}, outputs)
+
+
+def _add_mixing(builder: GraphBuilder, answers: TensorIndex, values: TensorIndex, num_outputs: int) -> TensorIndex:
+    """The chosen experts' answers, weighed by ``values`` (1, k): (1, K)."""
+    top_k = builder.shape(values)[1]
+    if top_k == 1:
+        # The weight is 1, or NaN: layers may have made numbers of a row that has none.
+        return builder.binary(
+            "MUL", builder.reshape(answers, (num_outputs,), name="combine/probabilities"), values, name="combine/mixed"
+        )
+    answers = builder.reshape(answers, (top_k, num_outputs), name="combine/probabilities")
+    column = builder.reshape(values, (top_k, 1), name="combine/routing_weights")
+    return builder.sum(builder.binary("MUL", answers, column, name="combine/products"), 1, name="combine/mixed")
 
 
 def _stacked(builder: GraphBuilder, aliases: _Aliases, name: str, values: Any) -> TensorIndex:

@@ -33,7 +33,7 @@ FUSED_ACTIVATIONS = {
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
 }
-"""Activations that FULLY_CONNECTED applies itself."""
+"""Activations that FULLY_CONNECTED and ADD apply themselves."""
 
 UNARY_ACTIVATIONS = {"tanh": "TANH", "sigmoid": "LOGISTIC"}
 """Activations that are operators of their own."""
@@ -257,12 +257,12 @@ class GraphBuilder:
         shape = self.shape(x)
         return x if len(shape) == 2 else self.reshape(x, (math.prod(shape[1:]),), name=name)
 
-    def sum(self, x: TensorIndex, axis: int, *, name: str) -> TensorIndex:
-        """Sum over one axis, counted with the batch as axis 0."""
+    def sum(self, x: TensorIndex, axis: int, *, keep_dims: bool = False, name: str) -> TensorIndex:
+        """Sum over one axis, counted with the batch as axis 0; the axis goes, or stays as one of size 1."""
         shape = list(self.shape(x))
-        del shape[axis]
+        shape[axis : axis + 1] = [1] if keep_dims else []
         options = schema.ReducerOptionsT()
-        options.keepDims = False
+        options.keepDims = keep_dims
         out = self.tensor(name, shape)
         self.operator("SUM", [x, self.constant("sum/axis", np.array([axis], dtype=np.int32))], [out], options)
         return out
@@ -277,7 +277,7 @@ class GraphBuilder:
         return out
 
     def gather(self, table: TensorIndex, rows: TensorIndex, *, name: str) -> TensorIndex:
-        """Pick rows of a constant table (n, ...) by an int32 tensor (1, k): (1, k, ...)."""
+        """Pick rows of a constant table (n, ...) by an int32 tensor (1,) or (1, k): (1, ...) or (1, k, ...)."""
         options = schema.GatherOptionsT()
         options.axis = 0
         out = self.tensor(name, (*self.shape(rows), *self.shape(table)[1:]))
@@ -292,6 +292,16 @@ class GraphBuilder:
         self.operator("TOPK_V2", [x, count], [values, indices], schema.TopKV2OptionsT())
         return values, indices
 
+    def one_hot(self, indices: TensorIndex, depth: int, *, name: str) -> TensorIndex:
+        """Each int32 index as a row of float32: (1, ...) to (1, ..., depth), all zeros for an index out of range."""
+        options = schema.OneHotOptionsT()
+        options.axis = -1
+        out = self.tensor(name, (*self.shape(indices), depth))
+        count = self.constant("one_hot/depth", np.int32(depth).reshape(()))
+        on, off = (self.constant(f"one_hot/{word}", np.float32(word == "on").reshape(())) for word in ("on", "off"))
+        self.operator("ONE_HOT", [indices, count, on, off], [out], options)
+        return out
+
     def batch_matmul(self, a: TensorIndex, b: TensorIndex, *, transpose_b: bool = False, name: str) -> TensorIndex:
         """``a @ b`` over the last two axes, the leading ones broadcast."""
         options = schema.BatchMatMulOptionsT()
@@ -301,6 +311,13 @@ class GraphBuilder:
         out = self.tensor(name, (*np.broadcast_shapes(tuple(leading), self.shape(b)[:-2]), rows, columns))
         self.operator("BATCH_MATMUL", [a, b], [out], options)
         return out
+
+    def biased(self, x: TensorIndex, bias: TensorIndex, *, activation: str, name: str) -> TensorIndex:
+        """``activation(x + bias)``, in one operator where ADD applies the activation itself."""
+        fused = FUSED_ACTIVATIONS.get(activation)
+        out = self.binary("ADD", x, bias, name=name if fused is not None else f"{name}/sum")
+        self.subgraph.operators[-1].builtinOptions.fusedActivationFunction = fused or 0
+        return out if fused is not None else self.activation(out, activation, name=name)
 
     def binary(self, operator: str, a: TensorIndex, b: TensorIndex, *, name: str, dtype: Any = None) -> TensorIndex:
         """An elementwise operator with broadcasting: ADD, SUB, MUL, DIV, MINIMUM, MAXIMUM, EQUAL, NOT_EQUAL."""

@@ -126,3 +126,32 @@ def test_buffer_0_is_the_empty_one(builder):
     model = read_model(pack(builder.model))
     assert model.buffers[0].data is None or len(model.buffers[0].data) == 0
     assert model.version == 3
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "relu6", "tanh", "softmax"])
+def test_biased_is_an_activation_of_the_sum(mixtures, builder, activation):
+    bias = np.linspace(-1, 1, 6, dtype=np.float32).reshape(1, 6)
+    out = builder.biased(builder.input("x", (6,)), builder.constant("bias", bias), activation=activation, name="layer")
+    fused = activation in ("linear", "relu", "relu6")
+    assert len(builder.subgraph.operators) == (1 if fused else 2)
+    functions = {
+        "linear": lambda x: x,
+        "relu": lambda x: np.maximum(x, 0),
+        "relu6": lambda x: np.clip(x, 0, 6),
+        "tanh": np.tanh,
+        "softmax": softmax,
+    }
+    np.testing.assert_allclose(run(mixtures, builder, out), functions[activation](ROWS + bias), atol=1e-6)
+
+
+def test_a_summed_axis_can_stay(mixtures, builder):
+    out = builder.sum(builder.input("x", (6,)), 1, keep_dims=True, name="total")
+    assert builder.shape(out) == (1, 1)
+    np.testing.assert_allclose(run(mixtures, builder, out), ROWS.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_one_hot_of_indices_in_any_batch(mixtures, builder):
+    _, indices = builder.top_k(builder.input("x", (6,)), 2, names=("largest", "places"))
+    out = builder.one_hot(indices, 6, name="ones")
+    assert builder.shape(out) == (1, 2, 6)
+    np.testing.assert_array_equal(run(mixtures, builder, out), np.eye(6)[np.argsort(-ROWS, axis=1)[:, :2]])
