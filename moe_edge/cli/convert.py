@@ -13,6 +13,7 @@ from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, OUTPUT_FILE, Reporter, output_options
 from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import require
 from moe_edge_converters.schemes.scheme import AUTO, Scheme
@@ -170,6 +171,7 @@ def command(
             "give it, or choose --scheme float16, which needs none"
         )
     check_writable(output, suffix=".tflite")
+    will_write(output)
     require("tensorflow", extra="desktop", purpose="convert")
     require("ai_edge_quantizer", extra="desktop", purpose="convert")
     from moe_edge.training.keras_setup import load_keras

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from moe_edge._version import __version__
+from moe_edge.cli.interruption import stopped
 from moe_edge.cli.one_line_warnings import one_line_warnings
 from moe_edge.errors import MoeEdgeError
 
@@ -51,12 +52,14 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn the user's errors into one line."""
+        """Run the command; the user's errors and Ctrl-C end in one line."""
         try:
             with one_line_warnings():
                 return super().invoke(ctx)
         except MoeEdgeError as error:
             raise OneLineError(str(error)) from error
+        except (KeyboardInterrupt, click.Abort) as error:
+            raise stopped(ctx) from error
         except BrokenPipeError:
             # The reader (head, less) has seen enough. Point stdout at nothing so that its flush at exit stays quiet.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,7 @@ import numpy as np
 
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
@@ -91,6 +92,7 @@ def command(
     reporter = Reporter(as_json=as_json, quiet=quiet, to_stderr=True)
     if output is not None:
         check_writable(output)
+        will_write(output)
         if any(output.exists() and source != STANDARD_INPUT and output.samefile(source) for source in (model, data)):
             raise MoeEdgeError(f"expected an output file of its own, got {output}, which is read; choose another -o")
     try:

@@ -14,16 +14,13 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.option_sections import SectionedCommand
 from moe_edge.cli.train_options import Settings, asked_settings, default_output, train_options
 from moe_edge.cli.train_report import document, say_iteration, say_result, say_split
 from moe_edge.config import Strategy, Task
 from moe_edge.errors import DataError, require
 from moe_edge.job_config import JobConfig
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells give it: 128 + SIGINT."""
-
 
 HELP = """Train a mixture of experts on the table DATA.
 
@@ -60,8 +57,7 @@ def _help() -> str:
 @click.argument("data", type=EXISTING_FILE, required=False)
 @train_options
 @output_options
-@click.pass_context
-def command(ctx: click.Context, /, data: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def command(*, data: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train a mixture of experts."""
     settings = _read_settings(options)
     if options["print_config"]:
@@ -72,11 +68,8 @@ def command(ctx: click.Context, /, data: Path | None, as_json: bool, quiet: bool
     if data is None:
         raise click.UsageError("Missing argument 'DATA', the table to train on.")
     path = options["output"] or default_output(data)
-    try:
-        _train(Reporter(as_json=as_json, quiet=quiet), data, path, settings)
-    except KeyboardInterrupt:
-        click.echo(f"Stopped: nothing was written to {path}", err=True)
-        ctx.exit(INTERRUPTED)
+    will_write(path)
+    _train(Reporter(as_json=as_json, quiet=quiet), data, path, settings)
 
 
 def _train(reporter: Reporter, data: Path, path: Path, settings: Settings) -> None:
