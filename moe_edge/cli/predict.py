@@ -182,12 +182,14 @@ def _rows(
                 blocks.append(answer.gate_log_density[:, None])
         unusual = answer.is_unusual if explain else None
         numbers = np.concatenate([block for block in blocks if block is not None], axis=1)
+        # Lists of Python's own texts and numbers: str() of NumPy's swallows a Ctrl-C.
+        labels = None if answer.labels is None else list(map(str, answer.labels.tolist()))
+        confidences = [] if answer.confidence is None else answer.confidence.tolist()
         for index, row in enumerate(numbers.tolist()):
             cells: list[Any] = [f"{value:.7g}" if as_text else float(f"{value:.7g}") for value in row]
-            if answer.labels is not None and answer.confidence is not None:
-                confidence = float(answer.confidence[index])
-                shown = f"{confidence:.7g}" if as_text else float(f"{confidence:.7g}")
-                cells = [str(answer.labels[index]), shown, *cells]
+            if labels is not None and confidences:
+                shown = f"{confidences[index]:.7g}"
+                cells = [labels[index], shown if as_text else float(shown), *cells]
             if unusual is not None:
                 cells.append(("yes" if unusual[index] else "no") if as_text else bool(unusual[index]))
             yield cells
