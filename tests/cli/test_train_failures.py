@@ -48,19 +48,14 @@ def run(folder, tmp_path, table, *options):
     ("table", "options", "said"),
     [
         # Options of kinds.
-        ("labels.csv", ["--expert", "dense:8,foo=3"], "unknown option 'foo'"),
-        ("labels.csv", ["--gate", "dense:foo=3"], "unknown option 'foo'"),
-        ("labels.csv", ["--trunk", "dense:count=2"], "unknown option 'count'"),
         ("labels.csv", ["--strategy", "em", "--expert", "random_forest:n_estimators=0"], "range [1, inf). Got 0"),
         ("labels.csv", ["--strategy", "staged", "--expert", "logistic_regression:max_iter=0"], "max_iter >= 1"),
         ("numbers.csv", ["--strategy", "staged", "--expert", "linear_regression:alpha=-1"], "alpha >= 0"),
         ("labels.csv", ["--expert", "conv1d:shape=5x1,kernel_size=0"], "kernel_size >= 1"),
-        ("labels.csv", ["--expert", "conv1d:shape=7x3"], "of 5 features, as a row has, got 7x3 = 21"),
         ("labels.csv", ["--gate", "gaussian:covariance=banana"], "diagonal or full"),
         ("labels.csv", ["--gate", "hierarchical:branching=1"], "2 branches"),
         ("labels.csv", ["--trunk", "decision_tree"], "trunk of a neural kind"),
         # Parts that don't fit each other.
-        ("labels.csv", ["--expert", "decision_tree"], "use strategy staged or em"),
         ("labels.csv", ["--strategy", "staged", "--expert", "linear_regression"], "use logistic_regression"),
         ("numbers.csv", ["--strategy", "em", "--combine", "mean"], "needs a likelihood"),
         # Pieces.
