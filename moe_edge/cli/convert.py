@@ -11,11 +11,13 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.conversion_checks import check_early
 from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
 from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import require
+from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import AUTO, Scheme
 from moe_edge_converters.targets.target import Target
 
@@ -172,6 +174,18 @@ def command(
         )
     check_writable(output, suffix=".tflite")
     will_write(output)
+    if scheme != AUTO:
+        check_early(
+            model,
+            ConversionOptions(
+                scheme=Scheme(scheme),
+                gate_scheme=Scheme(gate_scheme),
+                expert_schemes=expert_schemes,
+                routed=routed,
+                top_k=top_k,
+                target=Target(target),
+            ),
+        )
     require("tensorflow", extra="desktop", purpose="convert")
     require("ai_edge_quantizer", extra="desktop", purpose="convert")
     from moe_edge.training.keras_setup import load_keras

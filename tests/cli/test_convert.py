@@ -185,3 +185,19 @@ def test_help_lists_the_schemes():
     assert result.exit_code == 0
     text = " ".join(result.output.split())
     assert "w8a8: int8 weights and activations" in text and "--self-contained" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target", "microcontroller", "--scheme", "w4"], "TFLite Micro runs float32 and w8a8, got w4"),
+        (["--target", "int8-accelerator", "--scheme", "float16"], "expected w8a8 for every expert, got float16"),
+        (["--scheme", "float16", "--expert-scheme", "9=w4"], "expected experts 0 to 2, got a scheme for expert 9"),
+    ],
+)
+def test_mistakes_are_told_before_tensorflow_is_imported(job, tmp_path, monkeypatch, options, said):
+    monkeypatch.setattr("moe_edge.training.keras_setup.load_keras", lambda: pytest.fail("TensorFlow was imported"))
+    result = run(job[0] / "m.keras", "-o", tmp_path / "m.tflite", *options)
+    assert result.exit_code == 1, result.output
+    assert said in result.stderr and len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
