@@ -103,6 +103,11 @@ def command(
         raise click.UsageError(str(error)) from error
     levels = _read_levels(quantiles)
     with opened as predictor:
+        if levels and predictor.task is Task.CLASSIFICATION:
+            raise click.UsageError(
+                f"--quantiles is for regressions, and {model} is a classification: drop it; the answers have one "
+                "probability a class"
+            )
         if levels:
             predictor.require_density()
         answers = _answers(predictor, data)
@@ -124,23 +129,33 @@ def command(
 
 def _answers(predictor: Predictor, data: Path) -> Iterator[Explanation]:
     """Answer the table a chunk at a time."""
-    empty = True
+    source = "standard input" if data == STANDARD_INPUT else str(data)
+    count = 0
     for chunk in read_chunks(data, predictor.manifest.schema):
-        empty = False
-        yield predictor.explain(chunk)
-    if empty:
-        raise DataError(f"expected rows to answer, got none in {'standard input' if data == STANDARD_INPUT else data}")
+        try:
+            answers = predictor.explain(chunk)
+        except DataError as error:
+            # Rows are counted within the chunk.
+            raise DataError(f"{source}{f', after row {count}' if count else ''}: {error}") from error
+        count += len(chunk)
+        yield answers
+    if not count:
+        raise DataError(f"expected rows to answer, got none in {source}")
 
 
 def _read_levels(text: str | None) -> tuple[float, ...]:
     """``0.05,0.5`` as numbers in (0, 1)."""
     if text is None:
         return ()
+    takes = "--quantiles takes levels in (0, 1) joined by commas, such as 0.05,0.5,0.95"
     try:
         levels = tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{takes}; got {text!r}") from None
+    try:
         check_levels(levels)
     except ValueError as error:
-        raise click.UsageError(f"--quantiles takes levels in (0, 1), such as 0.05,0.5,0.95; {error}") from error
+        raise click.UsageError(f"{takes}; {error}") from error
     if len(set(levels)) != len(levels):
         raise click.UsageError(f"--quantiles: expected each level once, got {text}")
     return levels

@@ -18,7 +18,7 @@ from moe_edge.schema import FeatureSchema
 from moe_edge.tables.dataset import Dataset, describe_ranges
 from moe_edge.training.kinds.registry import check_parts, expert_kind, gate_kind, with_defaults
 from moe_edge.training.score import ExpertReport, Score, dead_expert_warnings, report_experts, score_rows
-from moe_edge.training.split import Split
+from moe_edge.training.split import Split, few_rows_warnings
 from moe_edge.training.strategies.em import train_by_em
 from moe_edge.training.strategies.joint import train_jointly
 from moe_edge.training.strategies.problem import EpochCallback, Outcome, Problem
@@ -114,7 +114,11 @@ def train_mixture(
         train=score_rows(model, config.task, x, y, split.train),
         validation=score_rows(model, config.task, x, y, split.validation),
         test=score_rows(model, config.task, x, y, split.test),
-        warnings=(*outcome.warnings, *dead_expert_warnings(experts, config)),
+        warnings=(
+            *few_rows_warnings(split, config.gate.num_experts),
+            *outcome.warnings,
+            *dead_expert_warnings(experts, config),
+        ),
     )
 
 

@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     write("labels.csv", "a,b,device,label", (0, 1, 2, 3), rows)
     write("numbers.csv", "a,b,device,number", (0, 1, 2, 4), rows)
     write("few.csv", "a,b,label", (0, 1, 3), rows[:12])
+    write("tiny.csv", "a,b,label", (0, 1, 3), [(*row[:3], "yes" if i % 2 else "no") for i, row in enumerate(rows[:9])])
     gaps = [("", *row[1:]) if index % 9 == 0 else row for index, row in enumerate(rows)]
     write("gaps.csv", "a,b,device,label", (0, 1, 2, 3), gaps)
     write("same.csv", "a,b,label", (0, 1, 3), [("1", "2", "x", row[3], row[4]) for row in rows])
@@ -69,6 +70,7 @@ def run(folder, tmp_path, table, *options):
         ("numbers.csv", ["--pieces", "confusion"], "expected a classification"),
         ("few.csv", ["--strategy", "staged", "--num-experts", 20], "at least 20 different rows, got 8"),
         ("same.csv", ["--strategy", "em"], "at least 5 different rows, got 1"),
+        ("tiny.csv", [], "tiny.csv: expected at least 10 rows for training, validation and test, got 9"),
         # Training itself.
         ("numbers.csv", ["--learning-rate", "1e30", "--epochs", 2], "training diverged"),
     ],
@@ -127,3 +129,12 @@ def test_ctrl_c_in_em_leaves_nothing_and_says_so_in_one_line(folder, tmp_path):
     assert process.returncode == 130
     assert errors.strip() == f"Stopped: nothing was written to {output}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_rows_are_warned_of_and_the_target_is_named(folder, tmp_path):
+    result = run(folder, tmp_path, "few.csv", "--epochs", 1, "--num-experts", 2)
+    assert result.exit_code == 0, result.output
+    assert "of 'label', 2 classes" in result.stdout
+    assert "Warning: few rows: 8 train 2 experts and 2 are held out" in result.stderr
+    enough = run(folder, tmp_path, "labels.csv", "--epochs", 1, "--num-experts", 2)
+    assert enough.exit_code == 0 and "few rows" not in enough.stderr
