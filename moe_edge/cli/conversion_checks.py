@@ -1,4 +1,4 @@
-"""What ``moe-edge convert`` can refuse before TensorFlow loads.
+"""What ``moe-edge convert`` checks beside the conversion: before TensorFlow loads, and as ``validate`` would after it.
 
 Layer: command line.
 """
@@ -6,10 +6,16 @@ Layer: command line.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_edge.errors import DataError
 from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.targets.target_options import fit_options
+
+if TYPE_CHECKING:
+    from moe_edge.cli.conversion_rows import ConversionRows
+    from moe_edge.training.archive import LoadedModel
+    from moe_edge_converters.conversion import ConversionResult
 
 
 def check_early(model: Path, options: ConversionOptions) -> None:
@@ -34,3 +40,19 @@ def check_early(model: Path, options: ConversionOptions) -> None:
         return
     if settings.get("mixture"):
         options.schemes_of(num_experts(settings))
+
+
+def failures_on_validation_rows(loaded: LoadedModel, result: ConversionResult, rows: ConversionRows) -> tuple[str, ...]:
+    """What ``moe-edge validate`` would call a failure, on the rows that chose the epoch; empty without such rows."""
+    from moe_edge.runtime.predictor import Predictor
+    from moe_edge.thresholds import ParityThresholds, check_parity
+    from moe_edge_converters.validation import validate
+
+    if rows.validation is None or loaded.config is None or result.manifest.io != "float32":
+        return ()
+    if result.manifest.num_experts != loaded.config.gate.num_experts:
+        # Converted plainly: there is no routing to compare.
+        return ()
+    with Predictor(result.path) as predictor:
+        report = validate(loaded.model, predictor, *rows.validation)
+    return check_parity(report, ParityThresholds())

@@ -11,7 +11,7 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, OUTPUT_FILE, Reporter, output_options
-from moe_edge.cli.conversion_checks import check_early
+from moe_edge.cli.conversion_checks import check_early, failures_on_validation_rows
 from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
 from moe_edge.cli.interruption import will_write
@@ -225,6 +225,7 @@ def command(
             budget=Budget(max_accuracy_drop=max_accuracy_drop, max_rmse_rise=max_rmse_rise),
             progress=advance,
         )
+    failures = failures_on_validation_rows(loaded, result, rows)
     picture = None
     if result.ladder is not None:
         from moe_edge.pictures.ladder import draw_ladder
@@ -233,4 +234,11 @@ def command(
     table = data if data is not None else "DATA"
     # A model from elsewhere has no columns and no routing of ours to compare with.
     following = f"inspect {result.path}" if loaded.schema is None else f"validate {model} {result.path} {table}"
-    report_conversion(report, result, next_command=f"moe-edge {following}", picture=picture)
+    report_conversion(
+        report,
+        result,
+        rows_are=rows.description,
+        failures=failures,
+        next_command=f"moe-edge {following}",
+        picture=picture,
+    )

@@ -115,9 +115,9 @@ def train_mixture(
         validation=score_rows(model, config.task, x, y, split.validation),
         test=score_rows(model, config.task, x, y, split.test),
         warnings=(
-            *few_rows_warnings(split, config.gate.num_experts),
             *outcome.warnings,
             *dead_expert_warnings(experts, config),
+            *few_rows_warnings(split, config.gate.num_experts),
         ),
     )
 

@@ -14,8 +14,8 @@ from moe_edge.config import Task
 from moe_edge.errors import DataError
 from moe_edge.tables.dataset import Dataset
 
-MIN_ROWS = 10
-"""Fewer rows than this can't be split into parts that say anything."""
+MIN_ROWS = 6
+"""Two rows for each part, or three of each of two classes: with fewer nothing can be trained."""
 FEW_HELD_OUT = 20
 """With fewer rows held out than this, one row is more than 5 points of accuracy."""
 FEW_FOR_AN_EXPERT = 10

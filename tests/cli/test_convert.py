@@ -58,7 +58,8 @@ def test_calibrates_on_the_remembered_training_rows(job, tmp_path):
     size = (tmp_path / "m.tflite").stat().st_size
     assert f"Calibration: {len(split.train)} rows" in result.output
     assert f"{tmp_path / 'm.tflite'}: {size:,} bytes, w8a8" in result.output.replace("\n", "")
-    assert "Ran it on 200 rows" in result.output and "Next: moe-edge validate" in result.output
+    assert "Ran it on 200 training rows of t.csv" in result.output and "strong in: rows" in result.output
+    assert "Next: moe-edge validate" in result.output
     rows = dataset.features[split.test]
     with Predictor(tmp_path / "m.tflite") as predictor:
         assert predictor.labels == dataset.schema.labels
