@@ -39,7 +39,7 @@ class AnswerCheck:
         num_rows: Rows compared.
         max_abs_error: Largest absolute difference of a predicted value.
         spread_share: Root mean square difference as a share of the standard deviation of the source's answers, of the
-            output where it is largest; None for classification.
+            output where it is largest; None for classification, and where an output never changes.
         top1_agreement: Share of rows with the same class; None for regression.
         predictions: The file's own answers, float32 (n, K).
         routing_weights: The weight of each expert in them, float32 (n, E).
@@ -96,8 +96,9 @@ def check_answers(
     agreement = None
     share = None
     if task is Task.REGRESSION:
-        spread = np.maximum(expected.astype(np.float64).std(axis=0), np.finfo(np.float32).tiny)
-        share = float((np.sqrt(((got.astype(np.float64) - expected) ** 2).mean(axis=0)) / spread).max())
+        spread = expected.astype(np.float64).std(axis=0)
+        distance = np.sqrt(((got.astype(np.float64) - expected) ** 2).mean(axis=0))
+        share = float((distance / spread).max()) if np.all(spread > 0) else None
     if task is Task.CLASSIFICATION:
         agreement = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
         if agreement < LEAST_AGREEMENT:

@@ -42,7 +42,9 @@ def check_early(model: Path, options: ConversionOptions) -> None:
         options.schemes_of(num_experts(settings))
 
 
-def failures_on_validation_rows(loaded: LoadedModel, result: ConversionResult, rows: ConversionRows) -> tuple[str, ...]:
+def failures_on_validation_rows(
+    loaded: LoadedModel, result: ConversionResult, rows: ConversionRows, *, top_k: int | None
+) -> tuple[str, ...]:
     """What ``moe-edge validate`` would call a failure, on the rows that chose the epoch; empty without such rows."""
     from moe_edge.runtime.predictor import Predictor
     from moe_edge.thresholds import ParityThresholds, check_parity
@@ -55,4 +57,7 @@ def failures_on_validation_rows(loaded: LoadedModel, result: ConversionResult, r
         return ()
     with Predictor(result.path) as predictor:
         report = validate(loaded.model, predictor, *rows.validation)
-    return check_parity(report, ParityThresholds())
+    advice = "choose a finer --scheme, such as w8a16 or float16"
+    if top_k is not None:
+        advice = f"only the strongest {top_k} of each row's experts answer: train with --top-k too, or allow more"
+    return tuple(f"{failure}; {advice}" for failure in check_parity(report, ParityThresholds()))

@@ -81,7 +81,7 @@ def report_conversion(
     report.say(f"Ran it on {check.num_rows} {rows_are}:")
     report.say(f"  largest difference from Keras {check.max_abs_error:.2g}{spread}{agreement}")
     for failure in failures:
-        report.warn(f"validate would fail on the validation rows: {failure}; try --scheme w8a16 or float16")
+        report.warn(f"validate would fail on the validation rows: {failure}")
     if result.target is not None:
         for line in result.target.lines():
             report.say(f"Target {line}" if line.startswith(result.target.target.value) else f"  {line}")

@@ -225,7 +225,7 @@ def command(
             budget=Budget(max_accuracy_drop=max_accuracy_drop, max_rmse_rise=max_rmse_rise),
             progress=advance,
         )
-    failures = failures_on_validation_rows(loaded, result, rows)
+    failures = failures_on_validation_rows(loaded, result, rows, top_k=top_k)
     picture = None
     if result.ladder is not None:
         from moe_edge.pictures.ladder import draw_ladder
