@@ -52,7 +52,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise MoeEdgeError(f"can't write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -64,7 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise MoeEdgeError(f"can't write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -74,3 +74,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _cannot_write(path: Path, error: OSError) -> MoeEdgeError:
+    return MoeEdgeError(f"can't write {path}: {error.strerror or error}; choose another place with -o")

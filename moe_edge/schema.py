@@ -89,7 +89,10 @@ class Column:
         except (TypeError, ValueError):
             raise DataError(f"row {row}, column {self.name!r}: expected a number, got {value!r}") from None
         if math.isinf(number) or abs(number) > float(np.finfo(np.float32).max):
-            raise DataError(f"row {row}, column {self.name!r}: expected a finite float32 number, got {value!r}")
+            raise DataError(
+                f"row {row}, column {self.name!r}: expected a finite float32 number, got {value!r}; "
+                "correct it, or leave the cell empty for a missing value"
+            )
         return number
 
 
@@ -161,8 +164,8 @@ class FeatureSchema:
             close = _closest(missing[0], came)
             guess = f"; is {close!r} meant to be {missing[0]!r}?" if close is not None else ""
             raise DataError(
-                f"missing column{'s' if len(missing) > 1 else ''} {_short(missing)}: "
-                f"expected {_short(self.names)}, got {_short(came)}{guess}"
+                f"missing column{'s' if len(missing) > 1 else ''} {_short(missing)}, {len(missing)} of the model's "
+                f"{len(self.columns)}; got {_short(came)}{guess}"
             )
 
 

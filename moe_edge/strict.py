@@ -153,5 +153,16 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if not isinstance(data, hint) or (isinstance(data, bool) and hint is not bool):
-        raise ValueError(f"{where}: expected {hint.__name__}, got {data!r}")
+        advice = ""
+        if hint in (int, float) and isinstance(data, str) and _reads_as(hint, data):
+            advice = f"; write {data.strip()} without quotes"
+        raise ValueError(f"{where}: expected {hint.__name__}, got {data!r}{advice}")
     return data
+
+
+def _reads_as(number: Any, text: str) -> bool:
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True

@@ -98,3 +98,12 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) != 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_that_takes_no_files_is_told_with_advice(tmp_path, monkeypatch):
+    def refuse(**_options):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("moe_edge.atomic.tempfile.mkstemp", refuse)
+    with pytest.raises(MoeEdgeError, match=r"No such file or directory; choose another place with -o$"):
+        write_atomically(tmp_path / "x.csv", b"")

@@ -55,7 +55,7 @@ def test_rows_by_position_and_by_name():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"n": 1}, "missing column 'c': expected 'n', 'c', got 'n'"),
+        ({"n": 1}, "missing column 'c', 1 of the model's 2; got 'n'"),
         ({"n": 1, "cc": "red"}, "is 'cc' meant to be 'c'"),
         ([1], "row 1: expected 2 values"),
         (["x", "red"], "row 1, column 'n': expected a number, got 'x'"),
@@ -86,5 +86,5 @@ def test_schemas_that_can_not_be():
 
 def test_long_lists_of_names_are_cut():
     schema = numbered_schema(40, 2, Task.CLASSIFICATION)
-    with pytest.raises(DataError, match=r"and 31 more.*and 32 more, got 'x0'"):
+    with pytest.raises(DataError, match=r"and 31 more, 39 of the model's 40; got 'x0'"):
         schema.encode_rows([{"x0": 1}])

@@ -38,6 +38,8 @@ class AnswerCheck:
     Attributes:
         num_rows: Rows compared.
         max_abs_error: Largest absolute difference of a predicted value.
+        spread_share: Root mean square difference as a share of the standard deviation of the source's answers, of the
+            output where it is largest; None for classification, and where an output never changes.
         top1_agreement: Share of rows with the same class; None for regression.
         predictions: The file's own answers, float32 (n, K).
         routing_weights: The weight of each expert in them, float32 (n, E).
@@ -45,6 +47,7 @@ class AnswerCheck:
 
     num_rows: int
     max_abs_error: float
+    spread_share: float | None
     top1_agreement: float | None
     predictions: npt.NDArray[np.float32] = field(repr=False)
     routing_weights: npt.NDArray[np.float32] = field(repr=False)
@@ -91,6 +94,11 @@ def check_answers(
             f"expected at most {LOSSLESS_TOLERANCE * scale:.3g}"
         )
     agreement = None
+    share = None
+    if task is Task.REGRESSION:
+        spread = expected.astype(np.float64).std(axis=0)
+        distance = np.sqrt(((got.astype(np.float64) - expected) ** 2).mean(axis=0))
+        share = float((distance / spread).max()) if np.all(spread > 0) else None
     if task is Task.CLASSIFICATION:
         agreement = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
         if agreement < LEAST_AGREEMENT:
@@ -101,6 +109,7 @@ def check_answers(
     return AnswerCheck(
         num_rows=len(rows),
         max_abs_error=error,
+        spread_share=share,
         top1_agreement=agreement,
         predictions=got,
         routing_weights=raw["routing_weights"],

@@ -172,8 +172,8 @@ def check_same_mixture(model: Any, schema: FeatureSchema | None, manifest: Manif
     if differences:
         what, expected, got = differences[0]
         raise ModelFileError(
-            f"{source}: expected the file that was converted from this model, with {what} {_short(expected)}, "
-            f"got {_short(got)}; convert the model again"
+            f"{source}: expected the file that was converted from this model ({what}: {_short(expected)}), "
+            f"got another one's ({what}: {_short(got)}); give the file's own model, or convert this one"
         )
 
 

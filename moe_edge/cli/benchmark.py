@@ -12,6 +12,7 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import MoeEdgeError, require
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
@@ -109,6 +110,7 @@ def command(
             require("tensorflow", extra="desktop", purpose=f"--against {peer}")
     if picture is not None:
         check_writable(picture, suffix=".png")
+        will_write(picture)
         require("matplotlib", extra="desktop", purpose="--picture")
     from moe_edge.runtime.benchmark.model_benchmark import measure_model
 

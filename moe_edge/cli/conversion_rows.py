@@ -26,11 +26,13 @@ class ConversionRows:
     Attributes:
         training: float32 (n, ...) raw rows for calibration.
         training_target: Their targets.
+        description: Which rows the file is checked on, in words.
         validation: Rows and targets that ``--scheme auto`` decides on.
     """
 
     training: npt.NDArray[np.float32] | None = None
     training_target: npt.NDArray[Any] | None = None
+    description: str = "seeded rows in the columns' range (no DATA was given)"
     validation: tuple[npt.NDArray[np.float32], npt.NDArray[Any]] | None = None
 
 
@@ -57,17 +59,18 @@ def read_rows(loaded: LoadedModel, data: Path | None, *, all_rows: bool, needs_t
                 f"{loaded.path} remembers no columns and no split, which auto needs; "
                 "choose a scheme, or call convert(..., scheme='auto', validation=(rows, targets)) in Python"
             )
-        return ConversionRows(training=_plain_rows(data, loaded.model))
+        return ConversionRows(training=_plain_rows(data, loaded.model), description=f"rows of {data.name}")
     dataset = encode_dataset(data, loaded.schema, require_target=needs_target or loaded.split is not None)
     if all_rows or loaded.split is None:
         if needs_target:
             raise DataError("auto decides on the validation rows of the training table; drop --all-rows")
-        return ConversionRows(training=dataset.features)
+        return ConversionRows(training=dataset.features, description=f"rows of {data.name}")
     split = match_split(loaded, dataset)
     target = dataset.require_target()
     return ConversionRows(
         training=dataset.features[split.train],
         training_target=target[split.train],
+        description=f"training rows of {data.name}",
         validation=(dataset.features[split.validation], target[split.validation]),
     )
 

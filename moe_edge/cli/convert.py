@@ -11,11 +11,14 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, EXISTING_PATH, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.conversion_checks import check_early, failures_on_validation_rows
 from moe_edge.cli.conversion_report import report_conversion
 from moe_edge.cli.conversion_rows import read_rows
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.cli.source_options import source_options
 from moe_edge.errors import require
+from moe_edge_converters.options import ConversionOptions
 from moe_edge_converters.schemes.scheme import AUTO, Scheme
 from moe_edge_converters.targets.target import Target
 
@@ -164,6 +167,19 @@ def command(
             "give it, or choose --scheme float16, which needs none"
         )
     check_writable(output, suffix=".tflite")
+    will_write(output)
+    if scheme != AUTO:
+        check_early(
+            model,
+            ConversionOptions(
+                scheme=Scheme(scheme),
+                gate_scheme=Scheme(gate_scheme),
+                expert_schemes=expert_schemes,
+                routed=routed,
+                top_k=top_k,
+                target=Target(target),
+            ),
+        )
     require("tensorflow", extra="desktop", purpose="convert")
     require("ai_edge_quantizer", extra="desktop", purpose="convert")
     from moe_edge.training.keras_setup import load_keras
@@ -203,6 +219,7 @@ def command(
             budget=Budget(max_accuracy_drop=max_accuracy_drop, max_rmse_rise=max_rmse_rise),
             progress=advance,
         )
+    failures = failures_on_validation_rows(loaded, result, rows, top_k=top_k)
     picture = None
     if result.ladder is not None:
         from moe_edge.pictures.ladder import draw_ladder
@@ -210,4 +227,6 @@ def command(
         picture = draw_ladder(result.ladder.record(), output.with_suffix(".ladder.png"), task=result.manifest.task)
     table = data if data is not None else "DATA"
     following = f"moe-edge validate {model} {result.path} {table}"
-    report_conversion(report, result, next_command=following, picture=picture)
+    report_conversion(
+        report, result, rows_are=rows.description, failures=failures, next_command=following, picture=picture
+    )

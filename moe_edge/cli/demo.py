@@ -16,8 +16,10 @@ import click
 
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.cli.console import Reporter, output_options
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import MoeEdgeError, require
+from moe_edge.pictures.page import JOB_PAGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +86,7 @@ def command(context: click.Context, folder: Path, *, seed: int, epochs: int | No
     for module in ("tensorflow", "ai_edge_quantizer", "sklearn", "matplotlib"):
         require(module, extra="desktop", purpose="the demo")
     _prepare(folder)
+    will_write(folder / JOB_PAGE)
     report = Reporter(as_json=as_json, quiet=quiet)
     report.say("Mixture of Experts, from a table to a checked .tflite file")
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
 
 from moe_edge._version import __version__
+from moe_edge.cli.interruption import stopped
 from moe_edge.cli.one_line_warnings import one_line_warnings
 from moe_edge.errors import MoeEdgeError
 
@@ -45,18 +47,32 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"moe_edge.cli.{module}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a misspelt name is told with the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near or "did you mean" in error.message.lower():
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn the user's errors into one line."""
+        """Run the command; the user's errors and Ctrl-C end in one line."""
         try:
             with one_line_warnings():
                 return super().invoke(ctx)
         except MoeEdgeError as error:
             raise OneLineError(str(error)) from error
+        except (KeyboardInterrupt, click.Abort) as error:
+            raise stopped(ctx) from error
         except BrokenPipeError:
             # The reader (head, less) has seen enough. Point stdout at nothing so that its flush at exit stays quiet.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,7 @@ import numpy as np
 
 from moe_edge.atomic import atomic_path, check_writable
 from moe_edge.cli.console import EXISTING_FILE, OUTPUT_FILE, Reporter, output_options
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.native_notices import hide_native_notices
 from moe_edge.errors import DataError, MoeEdgeError
 from moe_edge.runtime.backends import AUTO, BACKEND_NAMES
@@ -91,6 +92,7 @@ def command(
     reporter = Reporter(as_json=as_json, quiet=quiet, to_stderr=True)
     if output is not None:
         check_writable(output)
+        will_write(output)
         if any(output.exists() and source != STANDARD_INPUT and output.samefile(source) for source in (model, data)):
             raise MoeEdgeError(f"expected an output file of its own, got {output}, which is read; choose another -o")
     try:
@@ -101,6 +103,11 @@ def command(
         raise click.UsageError(str(error)) from error
     levels = _read_levels(quantiles)
     with opened as predictor:
+        if levels and predictor.task is Task.CLASSIFICATION:
+            raise click.UsageError(
+                f"--quantiles is for regressions, and {model} is a classification: drop it; the answers have one "
+                "probability a class"
+            )
         if levels:
             predictor.require_density()
         answers = _answers(predictor, data)
@@ -122,23 +129,33 @@ def command(
 
 def _answers(predictor: Predictor, data: Path) -> Iterator[Explanation]:
     """Answer the table a chunk at a time."""
-    empty = True
+    source = "standard input" if data == STANDARD_INPUT else str(data)
+    count = 0
     for chunk in read_chunks(data, predictor.manifest.schema):
-        empty = False
-        yield predictor.explain(chunk)
-    if empty:
-        raise DataError(f"expected rows to answer, got none in {'standard input' if data == STANDARD_INPUT else data}")
+        try:
+            answers = predictor.explain(chunk)
+        except DataError as error:
+            # Rows are counted within the chunk.
+            raise DataError(f"{source}{f', after row {count}' if count else ''}: {error}") from error
+        count += len(chunk)
+        yield answers
+    if not count:
+        raise DataError(f"expected rows to answer, got none in {source}")
 
 
 def _read_levels(text: str | None) -> tuple[float, ...]:
     """``0.05,0.5`` as numbers in (0, 1)."""
     if text is None:
         return ()
+    takes = "--quantiles takes levels in (0, 1) joined by commas, such as 0.05,0.5,0.95"
     try:
         levels = tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{takes}; got {text!r}") from None
+    try:
         check_levels(levels)
     except ValueError as error:
-        raise click.UsageError(f"--quantiles takes levels in (0, 1), such as 0.05,0.5,0.95; {error}") from error
+        raise click.UsageError(f"{takes}; {error}") from error
     if len(set(levels)) != len(levels):
         raise click.UsageError(f"--quantiles: expected each level once, got {text}")
     return levels
@@ -180,12 +197,14 @@ def _rows(
                 blocks.append(answer.gate_log_density[:, None])
         unusual = answer.is_unusual if explain else None
         numbers = np.concatenate([block for block in blocks if block is not None], axis=1)
+        # Lists of Python's own texts and numbers: str() of NumPy's swallows a Ctrl-C.
+        labels = None if answer.labels is None else list(map(str, answer.labels.tolist()))
+        confidences = [] if answer.confidence is None else answer.confidence.tolist()
         for index, row in enumerate(numbers.tolist()):
             cells: list[Any] = [f"{value:.7g}" if as_text else float(f"{value:.7g}") for value in row]
-            if answer.labels is not None and answer.confidence is not None:
-                confidence = float(answer.confidence[index])
-                shown = f"{confidence:.7g}" if as_text else float(f"{confidence:.7g}")
-                cells = [str(answer.labels[index]), shown, *cells]
+            if labels is not None and confidences:
+                shown = f"{confidences[index]:.7g}"
+                cells = [labels[index], shown if as_text else float(shown), *cells]
             if unusual is not None:
                 cells.append(("yes" if unusual[index] else "no") if as_text else bool(unusual[index]))
             yield cells

@@ -14,16 +14,14 @@ import click
 
 from moe_edge.atomic import check_writable
 from moe_edge.cli.console import EXISTING_FILE, Reporter, output_options
+from moe_edge.cli.interruption import will_write
 from moe_edge.cli.option_sections import SectionedCommand
 from moe_edge.cli.train_options import Settings, asked_settings, default_output, train_options
 from moe_edge.cli.train_report import document, say_iteration, say_result, say_split
 from moe_edge.config import Strategy, Task
 from moe_edge.errors import DataError, require
 from moe_edge.job_config import JobConfig
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells give it: 128 + SIGINT."""
-
+from moe_edge.schema import FeatureSchema
 
 HELP = """Train a mixture of experts on the table DATA.
 
@@ -60,8 +58,7 @@ def _help() -> str:
 @click.argument("data", type=EXISTING_FILE, required=False)
 @train_options
 @output_options
-@click.pass_context
-def command(ctx: click.Context, /, data: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def command(*, data: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train a mixture of experts."""
     settings = _read_settings(options)
     if options["print_config"]:
@@ -72,11 +69,8 @@ def command(ctx: click.Context, /, data: Path | None, as_json: bool, quiet: bool
     if data is None:
         raise click.UsageError("Missing argument 'DATA', the table to train on.")
     path = options["output"] or default_output(data)
-    try:
-        _train(Reporter(as_json=as_json, quiet=quiet), data, path, settings)
-    except KeyboardInterrupt:
-        click.echo(f"Stopped: nothing was written to {path}", err=True)
-        ctx.exit(INTERRUPTED)
+    will_write(path)
+    _train(Reporter(as_json=as_json, quiet=quiet), data, path, settings)
 
 
 def _train(reporter: Reporter, data: Path, path: Path, settings: Settings) -> None:
@@ -103,6 +97,7 @@ def _train(reporter: Reporter, data: Path, path: Path, settings: Settings) -> No
     )
     job = with_row_shape(_complete(settings, dataset.schema.task, num_rows=len(split.train)), dataset.row_shape)
     _check_columns(job, dataset.schema.names)
+    _check_shapes(job, dataset.schema)
     say_split(reporter, dataset, split, job, guessed=task is None)
 
     require("tensorflow", extra="desktop", purpose="train")
@@ -157,15 +152,6 @@ def _read_settings(options: dict[str, Any]) -> Settings:
 
 def _check_early(settings: Settings) -> None:
     """Say what is wrong with the settings before the table is read, whatever its task will be."""
-    from moe_edge.training.kinds.registry import check_name
-
-    mixture = settings.get("mixture", {})
-    try:
-        for expert in (*mixture.get("experts", ()), mixture.get("expert", {}), mixture.get("trunk", {})):
-            check_name(expert.get("kind", "dense"), "expert")
-        check_name(mixture.get("gate", {}).get("kind", "dense"), "gate")
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     problems = []
     for task in Task:
         try:
@@ -178,9 +164,12 @@ def _check_early(settings: Settings) -> None:
 
 def _complete(settings: Settings, task: Task, *, num_rows: int) -> JobConfig:
     from moe_edge.training.config_file import complete_job
+    from moe_edge.training.kinds.registry import check_parts
 
     try:
-        return complete_job(settings, task=task, num_rows=num_rows)
+        job = complete_job(settings, task=task, num_rows=num_rows)
+        check_parts(job.mixture, job.training.strategy)
+        return job
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -194,6 +183,16 @@ def _check_columns(job: JobConfig, known: tuple[str, ...]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(f"--gate-features: there is no feature column {name!r}{hint}")
+
+
+def _check_shapes(job: JobConfig, schema: FeatureSchema) -> None:
+    """Say what shape a convolutional or recurrent part lacks; a category is one feature for each of its values."""
+    from moe_edge.training.config_file import check_row_shapes
+
+    try:
+        check_row_shapes(job, sum(len(column.categories) or 1 for column in schema.columns))
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _note(figures: Mapping[str, float]) -> str:

@@ -36,7 +36,8 @@ def say_split(reporter: Reporter, dataset: Dataset, split: Split, job: JobConfig
     )
     told = " (read off the target; --task overrides)" if guessed else ""
     reporter.say("1. Split the problem")
-    reporter.say(f"   {dataset.source}: {dataset.num_rows} rows, {kinds}; {schema.task.value}{told}, {answer}")
+    task = f"{schema.task.value}{told} of {schema.target!r}"
+    reporter.say(f"   {dataset.source}: {dataset.num_rows} rows, {kinds}; {task}, {answer}")
     reporter.say(
         f"   training {len(split.train)}, validation {len(split.validation)}, held out {len(split.test)} rows ({how})"
     )

@@ -17,7 +17,7 @@ from moe_edge.parity import Answers
 from moe_edge.pictures.curves import draw_training_curves
 from moe_edge.pictures.heatmaps import draw_confusion, draw_usage_by_class
 from moe_edge.pictures.mixture import MixtureDrawing, draw_mixture
-from moe_edge.pictures.page import Section, write_page
+from moe_edge.pictures.page import JOB_PAGE, Section, write_page
 from moe_edge.pictures.schemes import SchemeResult, draw_schemes
 from moe_edge.schema import FeatureSchema
 
@@ -60,7 +60,7 @@ class JobFigures:
 
 
 def write_job_report(figures: JobFigures, folder: Path) -> Path:
-    """Draw all pictures into ``folder`` and write ``index.html`` there.
+    """Draw all pictures into ``folder`` and write ``JOB_PAGE`` there.
 
     Returns:
         The page.
@@ -165,4 +165,4 @@ def write_job_report(figures: JobFigures, folder: Path) -> Path:
         "A Mixture of Experts was trained in Keras, converted to one small .tflite file in several schemes, compared "
         "with the trained model on rows that training never saw, and asked for answers."
     )
-    return write_page(folder / "index.html", title=figures.title, lead=lead, sections=sections)
+    return write_page(folder / JOB_PAGE, title=figures.title, lead=lead, sections=sections)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from moe_edge.atomic import write_atomically
 
+JOB_PAGE = "index.html"
+"""What the page of a whole job is called."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:

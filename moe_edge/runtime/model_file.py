@@ -206,7 +206,10 @@ def _check_start(content: FileContent, source: str) -> None:
     for prefix, meaning in _FOREIGN_STARTS:
         if start.startswith(prefix):
             raise ModelFileError(f"{source}: expected a .tflite, got {meaning}")
-    raise ModelFileError(f"{source}: expected a .tflite (TFL3 at byte 4), got another kind of file")
+    raise ModelFileError(
+        f"{source}: expected a .tflite (TFL3 at byte 4), got another kind of file; "
+        "give the file that moe-edge convert wrote, or copy it again"
+    )
 
 
 def _check_head(content: FileContent, structure: ModelStructure, source: str) -> int | None:

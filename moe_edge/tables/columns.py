@@ -122,13 +122,13 @@ def describe_column(name: str, cells: Cells, *, categorical: bool = False) -> Co
         refused = [cell for cell in known if not _reads_as_number(cell)]
         if not refused:
             return Column(name=name)
-        _check_texts(name, known, refused)
+        _check_texts(name, known, refused, row=list(cells).index(refused[0]) + 1)
     texts = sorted({cell.strip() if isinstance(cell, str) else str(cell) for cell in known}, key=natural_order)
     return Column(name=name, kind=ColumnKind.CATEGORICAL, categories=tuple(texts))
 
 
-def _check_texts(name: str, known: Sequence[Any], refused: Sequence[Any]) -> None:
-    """Refuse columns of text that are no categories."""
+def _check_texts(name: str, known: Sequence[Any], refused: Sequence[Any], *, row: int) -> None:
+    """Refuse columns of text that are no categories; ``row`` is the first of ``refused``, from 1."""
     sample = str(refused[0])[:40]
     way_out = f"turn it into numbers, or leave it out with --drop {name!r}"
     if not isinstance(refused[0], (str, bool)):
@@ -136,7 +136,7 @@ def _check_texts(name: str, known: Sequence[Any], refused: Sequence[Any]) -> Non
     if len(refused) * 2 <= len(known):
         raise DataError(
             f"column {name!r}: expected numbers, but {len(refused)} of {len(known)} values are none, such as "
-            f"{sample!r}; correct them, or use --categorical {name!r} or --drop {name!r}"
+            f"{sample!r} in row {row}; correct them, or use --categorical {name!r} or --drop {name!r}"
         )
     if sum(bool(_DATE.match(str(cell).strip())) for cell in refused) * 2 > len(refused):
         raise DataError(f"column {name!r}: expected numbers or categories, got dates such as {sample!r}; {way_out}")

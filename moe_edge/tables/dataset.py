@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -101,7 +102,8 @@ def read_dataset(
         DataError: If the table or a column is not fit for training; the message says what to do.
     """
     table = read_table(path)
-    dataset = _describe(table, _target_name(table, target), task, categorical=categorical, drop=drop, group=group)
+    with _naming(table):
+        dataset = _describe(table, _target_name(table, target), task, categorical=categorical, drop=drop, group=group)
     if subtask is None:
         return dataset
     if subtask not in table.names:
@@ -174,6 +176,11 @@ def encode_dataset(
     names = [schema.target] if schema.target in table.names else _split_names(schema.target)
     if by_position or not table.named:
         table, names = _positional(table, schema)
+    with _naming(table):
+        return _encode(table, names, schema, require_target=require_target)
+
+
+def _encode(table: Table, names: Sequence[str], schema: FeatureSchema, *, require_target: bool) -> Dataset:
     schema.check_columns(table.names)
     features = np.stack([encode_column(column, table.column(column.name)) for column in schema.columns], axis=1)
     missing = [name for name in names if name not in table.names]
@@ -191,6 +198,17 @@ def encode_dataset(
     if schema.task is Task.CLASSIFICATION:
         return _finish(schema, features, targets.encode_labels(names[0], cells[0], schema.labels), table.source)
     return _finish(schema, features, targets.encode_quantities(names, cells), table.source)
+
+
+@contextmanager
+def _naming(table: Table) -> Iterator[None]:
+    """Errors of columns and cells say which table they are of."""
+    try:
+        yield
+    except DataError as error:
+        if str(error).startswith(table.source):
+            raise
+        raise DataError(f"{table.source}: {error}") from error
 
 
 def _positional(table: Table, schema: FeatureSchema) -> tuple[Table, list[str]]:
@@ -313,6 +331,12 @@ def _target_name(table: Table, target: str | None) -> str:
     if table.target is not None:
         return table.target
     if not table.named and len(table.names) > 1:
+        if table.row_shape is not None:
+            raise DataError(
+                f"{table.source}: expected rows of plain columns, the last of them the target, got rows of shape "
+                f"{table.row_shape}; save rows and targets in one file, np.savez('my.npz', x=x, y=y), or "
+                f"name the number that is one, such as --target {table.names[-1]}"
+            )
         return table.names[-1]
     shown = ", ".join(map(repr, table.names[:12])) + (", ..." if len(table.names) > 12 else "")
     raise DataError(f"{table.source}: expected --target with one of the columns {shown}")

@@ -19,6 +19,7 @@ from moe_edge.errors import DataError, require
 from moe_edge.job_config import JobConfig
 from moe_edge.strict import check_partial, from_dict, to_dict
 from moe_edge.training.config_text import render_settings
+from moe_edge.training.kinds.row_sizes import AXES, row_sizes
 from moe_edge.training.recipes import competitive_training
 
 Settings = dict[str, Any]
@@ -152,7 +153,7 @@ def with_row_shape(job: JobConfig, row_shape: tuple[int, ...] | None) -> JobConf
     shape = list(row_shape)
 
     def told(part: Any) -> Any:
-        takes = part.kind in _SHAPED and len(shape) in (_SHAPED[part.kind], _SHAPED[part.kind] - 1)
+        takes = part.kind in AXES and len(shape) in (len(AXES[part.kind]), len(AXES[part.kind]) - 1)
         if not takes or part.options.get("shape"):
             return part
         return replace(part, options={**part.options, "shape": shape})
@@ -165,8 +166,25 @@ def with_row_shape(job: JobConfig, row_shape: tuple[int, ...] | None) -> JobConf
     return replace(job, mixture=replace(mixture, expert=told(mixture.expert), experts=experts))
 
 
-_SHAPED = {"conv1d": 2, "gru": 2, "lstm": 2, "conv2d": 3}
-"""Kinds with the option ``shape``, and its axes, of which the last may be left out."""
+def check_row_shapes(job: JobConfig, num_features: int) -> None:
+    """Check that convolutional and recurrent parts are told how a flat row's features lie, and that it fits.
+
+    Args:
+        job: The job, after ``with_row_shape``.
+        num_features: Features of a row after the preprocessing.
+
+    Raises:
+        ValueError: As of ``row_sizes``.
+    """
+    trunk = job.mixture.trunk
+    width = num_features
+    if trunk is not None:
+        if trunk.kind in AXES:
+            row_sizes(trunk.kind, trunk.options.get("shape", ()), (num_features,))
+        width = trunk.units
+    for expert in job.mixture.all_experts:
+        if expert.kind in AXES:
+            row_sizes(expert.kind, expert.options.get("shape", ()), (width,))
 
 
 def num_experts(settings: Mapping[str, Any]) -> int:

@@ -41,6 +41,14 @@ _HEAD = """\
 """
 
 
+_SUMMARIES: Mapping[type, str] = {ExpertConfig: "What every expert is, where all are alike."}
+_EXPERT_LIST = (
+    "Where experts differ: one such table for each expert, or for each group of equal ones with count = N.",
+    "Leave these tables out where all experts are alike: [mixture.expert] then says what they are.",
+)
+"""What a docstring can't say of a table that stands for one expert or for all."""
+
+
 def render_settings(settings: Mapping[str, Any]) -> str:
     """Settings as a TOML file of all options; what is set is live, the rest commented out.
 
@@ -76,8 +84,9 @@ def _table(cls: Any, name: str, given: Mapping[str, Any] | None, *, header: str 
     live = given is not None
     values = given or {}
     hints, texts = get_type_hints(cls), meanings(cls)
+    listed = header == "[[{}]]"
     summary = (inspect.getdoc(cls) or "").splitlines()[0]
-    yield f"# {summary}"
+    yield from [f"# {line}" for line in (_EXPERT_LIST if listed else [_SUMMARIES.get(cls, summary)])]
     yield ("" if live else "#") + header.format(name)
     later = []
     for field in dataclasses.fields(cls):
@@ -93,7 +102,7 @@ def _table(cls: Any, name: str, given: Mapping[str, Any] | None, *, header: str 
             yield f"{field.name} = {_value(values[field.name])}"
         else:
             yield f"#{field.name} = {_value(_default(field))}".replace('= ""', "=")
-    if header == "[[{}]]" and not live:
+    if listed and not live:
         yield "# How many experts of this kind."
         yield "#count = 1"
     elif "count" in values:
@@ -104,7 +113,6 @@ def _table(cls: Any, name: str, given: Mapping[str, Any] | None, *, header: str 
         place = f"{name}.{field.name}"
         if inner is None:
             experts = _grouped(values.get(field.name, ()))
-            yield "# " + texts[field.name]
             yield from _table(ExpertConfig, place, experts[0] if experts else None, header="[[{}]]")
             for expert in experts[1:]:
                 yield f"[[{place}]]"

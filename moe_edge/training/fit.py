@@ -16,10 +16,9 @@ from moe_edge.config import MixtureConfig, Strategy, Task, TrainingConfig
 from moe_edge.errors import DataError
 from moe_edge.schema import FeatureSchema
 from moe_edge.tables.dataset import Dataset, describe_ranges
-from moe_edge.training.kinds.registry import expert_kind, gate_kind, with_defaults
-from moe_edge.training.parts import is_fitted
+from moe_edge.training.kinds.registry import check_parts, expert_kind, gate_kind, with_defaults
 from moe_edge.training.score import ExpertReport, Score, dead_expert_warnings, report_experts, score_rows
-from moe_edge.training.split import Split
+from moe_edge.training.split import Split, few_rows_warnings
 from moe_edge.training.strategies.em import train_by_em
 from moe_edge.training.strategies.joint import train_jointly
 from moe_edge.training.strategies.problem import EpochCallback, Outcome, Problem
@@ -115,7 +114,11 @@ def train_mixture(
         train=score_rows(model, config.task, x, y, split.train),
         validation=score_rows(model, config.task, x, y, split.validation),
         test=score_rows(model, config.task, x, y, split.test),
-        warnings=(*outcome.warnings, *dead_expert_warnings(experts, config)),
+        warnings=(
+            *outcome.warnings,
+            *dead_expert_warnings(experts, config),
+            *few_rows_warnings(split, config.gate.num_experts),
+        ),
     )
 
 
@@ -132,16 +135,10 @@ def compile_plainly(model: keras.Model, task: Task, learning_rate: float) -> Non
 
 def _check_kinds(config: MixtureConfig, training: TrainingConfig) -> None:
     """Refuse options that a kind doesn't have, and parts that the strategy can't train, before anything is fitted."""
+    check_parts(config, training.strategy)
+    # Kinds that aren't built in are known by their classes alone.
     for expert in config.all_experts:
         with_defaults(expert_kind(expert.kind), expert.options)
     with_defaults(gate_kind(config.gate.kind), config.gate.options)
     if config.trunk is not None:
         with_defaults(expert_kind(config.trunk.kind), config.trunk.options)
-    if training.strategy is not Strategy.JOINT:
-        return
-    fitted = [expert.kind for index, expert in enumerate(config.all_experts) if is_fitted(config, index)]
-    if fitted:
-        raise ValueError(
-            "expected experts that backpropagation can train for strategy joint, got "
-            f"{', '.join(sorted(set(fitted)))}, fitted by an algorithm of their own; use strategy staged or em"
-        )

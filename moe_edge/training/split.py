@@ -14,6 +14,13 @@ from moe_edge.config import Task
 from moe_edge.errors import DataError
 from moe_edge.tables.dataset import Dataset
 
+MIN_ROWS = 6
+"""Two rows for each part, or three of each of two classes: with fewer nothing can be trained."""
+FEW_HELD_OUT = 20
+"""With fewer rows held out than this, one row is more than 5 points of accuracy."""
+FEW_FOR_AN_EXPERT = 10
+"""With fewer training rows an expert than this, an expert learns rows by heart."""
+
 Rows = npt.NDArray[np.int64]
 
 
@@ -62,6 +69,11 @@ def split_dataset(dataset: Dataset, *, test_share: float = 0.2, validation_share
         if not 0 < share < 1:
             raise ValueError(f"expected 0 < {name} < 1, got {share}")
     target = dataset.require_target()
+    if dataset.num_rows < MIN_ROWS:
+        raise DataError(
+            f"{dataset.source}: expected at least {MIN_ROWS} rows for training, validation and test, "
+            f"got {dataset.num_rows}; bring more rows, hundreds at best"
+        )
     random = np.random.default_rng(seed)
     everything = np.arange(dataset.num_rows, dtype=np.int64)
     codes = target if dataset.schema.task is Task.CLASSIFICATION else np.zeros(dataset.num_rows, dtype=np.int64)
@@ -78,6 +90,17 @@ def split_dataset(dataset: Dataset, *, test_share: float = 0.2, validation_share
             "bring more rows"
         )
     return Split(train=train, validation=validation, test=test, fingerprint=dataset.fingerprint)
+
+
+def few_rows_warnings(split: Split, num_experts: int) -> tuple[str, ...]:
+    """One line when the parts are so small that the scores say little."""
+    wanted = FEW_FOR_AN_EXPERT * num_experts
+    if len(split.test) >= FEW_HELD_OUT and len(split.train) >= wanted:
+        return ()
+    return (
+        f"few rows: {len(split.train)} train {num_experts} experts and {len(split.test)} are held out, so the scores "
+        f"say little; bring at least {wanted} for training and {FEW_HELD_OUT} to hold out, or take fewer experts",
+    )
 
 
 def _take_rows(

@@ -58,7 +58,8 @@ def test_calibrates_on_the_remembered_training_rows(job, tmp_path):
     size = (tmp_path / "m.tflite").stat().st_size
     assert f"Calibration: {len(split.train)} rows" in result.output
     assert f"{tmp_path / 'm.tflite'}: {size:,} bytes, w8a8" in result.output.replace("\n", "")
-    assert "Ran it on 200 rows" in result.output and "Next: moe-edge validate" in result.output
+    assert "Ran it on 200 training rows of t.csv" in result.output and "strong in: rows" in result.output
+    assert "Next: moe-edge validate" in result.output
     rows = dataset.features[split.test]
     with Predictor(tmp_path / "m.tflite") as predictor:
         assert predictor.labels == dataset.schema.labels
@@ -185,3 +186,52 @@ def test_help_lists_the_schemes():
     assert result.exit_code == 0
     text = " ".join(result.output.split())
     assert "w8a8: int8 weights and activations" in text and "--self-contained" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target", "microcontroller", "--scheme", "w4"], "TFLite Micro runs float32 and w8a8, got w4"),
+        (["--target", "int8-accelerator", "--scheme", "float16"], "expected w8a8 for every expert, got float16"),
+        (["--scheme", "float16", "--expert-scheme", "9=w4"], "expected experts 0 to 2, got a scheme for expert 9"),
+    ],
+)
+def test_mistakes_are_told_before_tensorflow_is_imported(job, tmp_path, monkeypatch, options, said):
+    monkeypatch.setattr("moe_edge.training.keras_setup.load_keras", lambda: pytest.fail("TensorFlow was imported"))
+    result = run(job[0] / "m.keras", "-o", tmp_path / "m.tflite", *options)
+    assert result.exit_code == 1, result.output
+    assert said in result.stderr and len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_validate_would_refuse_is_warned_of_at_once(job, tmp_path):
+    folder = job[0]
+    tables = (folder / "m.keras", folder / "t.csv", "-o", tmp_path / "m.tflite", "--scheme", "float32")
+    one = run(*tables, "--top-k", 1)
+    assert one.exit_code == 0, one.output
+    assert "Warning: validate would fail on the validation rows: expected the same label for" in one.stderr
+    assert "only the strongest 1 of each row's experts answer" in one.stderr
+    refused = CliRunner().invoke(main, ["validate", *map(str, (tables[0], tables[3], tables[1]))])
+    assert refused.exit_code == 1
+    every = run(*tables)
+    assert every.exit_code == 0 and every.stderr == ""
+
+
+def test_the_rows_of_the_check_are_told(job, tmp_path):
+    result = run(job[0] / "m.keras", "-o", tmp_path / "m.tflite", "--scheme", "float16")
+    assert "Ran it on 200 seeded rows in the columns' range (no DATA was given)" in result.stdout
+    assert "spread" not in result.stdout, "classes have none"
+
+
+def test_the_ladder_fits_eighty_columns(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = job[0]
+    options = ("-o", tmp_path / "m.tflite", "--scheme", "auto", "--max-accuracy-drop", 100)
+    result = run(folder / "m.keras", folder / "t.csv", *options)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("Ladder on"))
+    end = next(index for index, line in enumerate(lines[start:], start) if line.startswith("└"))
+    rungs = [line for line in lines[start:end] if line.startswith("│")]
+    assert rungs and all(line.split("│")[-2].strip() in ("chosen", "yes", "no") for line in rungs)
+    assert sum("chosen" in line for line in rungs) == 1 and max(map(len, lines[start:end])) <= 80

@@ -196,4 +196,31 @@ def test_quantiles_that_cannot_be_are_refused(mixture_file, tmp_path):
     path = str(mixture_file("plain"))
     assert CliRunner().invoke(main, ["predict", path, str(data), "--quantiles", "0,2"]).exit_code == 2
     refused = CliRunner().invoke(main, ["predict", path, str(data), "--quantiles", "0.5"])
-    assert refused.exit_code == 1 and "use predict_proba" in refused.output
+    assert refused.exit_code == 2 and "is a classification: drop it" in " ".join(refused.output.split())
+
+
+def test_messages_name_the_file_and_say_what_to_do(mixture_file, tmp_path):
+    np.save(tmp_path / "wide.npy", np.zeros((20, 64)))
+    rows = np.zeros((1030, 6), dtype=np.float32)
+    rows[1025, 2] = np.inf
+    np.save(tmp_path / "inf.npy", rows)
+    (tmp_path / "inf.csv").write_text(",".join(f"x{index}" for index in range(6)) + "\n1,2,3,4,5,inf\n")
+    (tmp_path / "other.tflite").write_bytes(bytes(range(200)))
+    model = mixture_file("regression")
+    for name, said in (
+        ("wide.npy", "wide.npy: expected rows of shape (n, 6)"),
+        ("inf.npy", "inf.npy, after row 1024: row 2, column 'x2': expected a finite float32 number, got inf"),
+        ("inf.csv", "leave the cell empty for a missing value"),
+    ):
+        result = run(model, tmp_path / name)
+        assert result.exit_code == 1 and said in result.stderr, result.stderr
+        assert str(tmp_path / name) in result.stderr
+    assert "give the file that moe-edge convert wrote" in run(tmp_path / "other.tflite", tmp_path / "inf.csv").stderr
+    told = run(model, tmp_path / "inf.csv", "--quantiles", "abc")
+    assert told.exit_code == 2 and "such as 0.05,0.5,0.95; got 'abc'" in " ".join(told.stderr.split())
+
+
+def test_a_misspelt_command_is_told_with_the_nearest():
+    result = CliRunner().invoke(main, ["predicct"])
+    assert result.exit_code == 2 and result.stderr.lower().count("did you mean 'predict'?") == 1
+    assert "did you mean" not in CliRunner().invoke(main, ["xyz"]).stderr.lower()

@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     write("labels.csv", "a,b,device,label", (0, 1, 2, 3), rows)
     write("numbers.csv", "a,b,device,number", (0, 1, 2, 4), rows)
     write("few.csv", "a,b,label", (0, 1, 3), rows[:12])
+    write("tiny.csv", "a,b,device,number", (0, 1, 2, 4), rows[:5])
     gaps = [("", *row[1:]) if index % 9 == 0 else row for index, row in enumerate(rows)]
     write("gaps.csv", "a,b,device,label", (0, 1, 2, 3), gaps)
     write("same.csv", "a,b,label", (0, 1, 3), [("1", "2", "x", row[3], row[4]) for row in rows])
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, tmp_path, table, *options):
-    target = "number" if table == "numbers.csv" else "label"
+    target = "number" if table in ("numbers.csv", "tiny.csv") else "label"
     arguments = ["train", str(folder / table), "--target", target, "-o", str(tmp_path / "m.keras"), *map(str, options)]
     return CliRunner().invoke(main, arguments)
 
@@ -48,19 +49,14 @@ def run(folder, tmp_path, table, *options):
     ("table", "options", "said"),
     [
         # Options of kinds.
-        ("labels.csv", ["--expert", "dense:8,foo=3"], "unknown option 'foo'"),
-        ("labels.csv", ["--gate", "dense:foo=3"], "unknown option 'foo'"),
-        ("labels.csv", ["--trunk", "dense:count=2"], "unknown option 'count'"),
         ("labels.csv", ["--strategy", "em", "--expert", "random_forest:n_estimators=0"], "range [1, inf). Got 0"),
         ("labels.csv", ["--strategy", "staged", "--expert", "logistic_regression:max_iter=0"], "max_iter >= 1"),
         ("numbers.csv", ["--strategy", "staged", "--expert", "linear_regression:alpha=-1"], "alpha >= 0"),
         ("labels.csv", ["--expert", "conv1d:shape=5x1,kernel_size=0"], "kernel_size >= 1"),
-        ("labels.csv", ["--expert", "conv1d:shape=7x3"], "of 5 features, as a row has, got 7x3 = 21"),
         ("labels.csv", ["--gate", "gaussian:covariance=banana"], "diagonal or full"),
         ("labels.csv", ["--gate", "hierarchical:branching=1"], "2 branches"),
         ("labels.csv", ["--trunk", "decision_tree"], "trunk of a neural kind"),
         # Parts that don't fit each other.
-        ("labels.csv", ["--expert", "decision_tree"], "use strategy staged or em"),
         ("labels.csv", ["--strategy", "staged", "--expert", "linear_regression"], "use logistic_regression"),
         ("numbers.csv", ["--strategy", "em", "--combine", "mean"], "needs a likelihood"),
         # Pieces.
@@ -74,6 +70,7 @@ def run(folder, tmp_path, table, *options):
         ("numbers.csv", ["--pieces", "confusion"], "expected a classification"),
         ("few.csv", ["--strategy", "staged", "--num-experts", 20], "at least 20 different rows, got 8"),
         ("same.csv", ["--strategy", "em"], "at least 5 different rows, got 1"),
+        ("tiny.csv", [], "tiny.csv: expected at least 6 rows for training, validation and test, got 5"),
         # Training itself.
         ("numbers.csv", ["--learning-rate", "1e30", "--epochs", 2], "training diverged"),
     ],
@@ -132,3 +129,12 @@ def test_ctrl_c_in_em_leaves_nothing_and_says_so_in_one_line(folder, tmp_path):
     assert process.returncode == 130
     assert errors.strip() == f"Stopped: nothing was written to {output}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_rows_are_warned_of_and_the_target_is_named(folder, tmp_path):
+    result = run(folder, tmp_path, "few.csv", "--epochs", 1, "--num-experts", 2)
+    assert result.exit_code == 0, result.output
+    assert "of 'label', 2 classes" in result.stdout
+    assert "Warning: few rows: 8 train 2 experts and 2 are held out" in result.stderr
+    enough = run(folder, tmp_path, "labels.csv", "--epochs", 1, "--num-experts", 2)
+    assert enough.exit_code == 0 and "few rows" not in enough.stderr

@@ -221,6 +221,17 @@ def test_a_file_trains_as_the_same_options_do_and_travels_in_the_model(table, tm
         (["--temperature", "0"], 2, "temperature > 0"),
         (["--combine", "mean", "--task", "classification"], 2, "probabilities or logits"),
         (["--gate-features", "x0_00"], 1, "did you mean 'x0_0'"),
+        (["--expert", "random_forest:maxdepth=3", "--strategy", "em"], 2, "did you mean max_depth"),
+        (["--expert", "random_forest:max_depth=3"], 2, "got random_forest, fitted by an algorithm of their own"),
+        (["--gate", "decision_tree"], 2, "got decision_tree, fitted by an algorithm of its own; use strategy staged"),
+        (["--expert", "dense:8,foo=3"], 2, "unknown option 'foo'; expected options among: none"),
+        (["--gate", "gaussian:covarianz=full"], 2, "did you mean covariance"),
+        (["--trunk", "dense:count=2"], 2, "unknown option 'count'"),
+        (["--expert", "gru:units=0.5"], 2, "units to be a list of whole numbers"),
+        (["--expert", "conv1d:shape=7x3"], 1, "of 12 features, as a row has, got 7x3 = 21"),
+        (["--trunk", "conv1d:shape=7x3"], 1, "of 12 features, as a row has, got 7x3 = 21"),
+        (["--expert", "conv1d", "--drop", "x0_0"], 1, "rows are flat: say how their 11 features lie, as option shape"),
+        (["--trunk", "dense", "--expert", "lstm"], 1, "rows are flat: say how their 32 features lie"),
     ],
 )
 def test_mistakes_are_told_before_tensorflow_is_imported(table, monkeypatch, options, code, said):

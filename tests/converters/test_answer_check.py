@@ -41,6 +41,17 @@ def test_agreement_counts_rows(shipped):
     assert check(shipped, expected, lossless=False).top1_agreement == pytest.approx(0.9)
 
 
+def test_a_regressions_difference_is_told_against_the_spread(shipped):
+    content, rows, answers = shipped
+    expected = answers.copy()
+    expected[:, 0] += 0.1 * np.where(np.arange(50) % 2, 1, -1)
+    result = check_answers(content, rows, expected, task=Task.REGRESSION, lossless=False)
+    assert result.spread_share == pytest.approx(0.1 / expected[:, 0].std(), rel=1e-3)
+    assert check(shipped).spread_share is None, "classes have no spread"
+    same = np.broadcast_to(answers[:1], answers.shape)
+    assert check_answers(content, rows, same, task=Task.REGRESSION, lossless=False).spread_share is None
+
+
 def test_shapes_and_nan_fail(shipped):
     with pytest.raises(ConversionError, match="expected answers of shape"):
         check(shipped, shipped[2][:, :2])

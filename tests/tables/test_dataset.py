@@ -152,3 +152,21 @@ def test_the_task_is_read_off_the_target(cells, task):
 def test_labels_given_for_codes_must_cover_them():
     with pytest.raises(DataError, match="codes from 0 to 1"):
         dataset_from_arrays(np.zeros((6, 1)), np.arange(6) % 3, labels=["a", "b"])
+
+
+def test_cells_are_refused_with_the_file_and_the_row(tmp_path):
+    rows = [f"{index},{index % 2}" for index in range(30)]
+    rows[4] = "abc,0"
+    (tmp_path / "t.csv").write_text("a,label\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"t\.csv: column 'a': expected numbers, .* such as 'abc' in row 5"):
+        read_dataset(tmp_path / "t.csv", target="label")
+
+
+def test_a_target_is_not_guessed_within_windows(tmp_path):
+    windows = np.random.default_rng(0).normal(size=(40, 5, 3))
+    np.save(tmp_path / "win.npy", windows)
+    with pytest.raises(DataError, match=r"rows of shape \(5, 3\); save rows and targets .*--target x4_2$"):
+        read_dataset(tmp_path / "win.npy")
+    assert read_dataset(tmp_path / "win.npy", target="x4_2").schema.target == "x4_2"
+    np.save(tmp_path / "flat.npy", windows.reshape(40, 15))
+    assert read_dataset(tmp_path / "flat.npy").schema.target == "x14"

@@ -278,3 +278,15 @@ def test_linear_experts_learn_in_larger_steps():
     assert rate("linear", "linear").learning_rate == LINEAR_EXPERTS_RATE > rate("linear", "dense").learning_rate
     asked = {"mixture": {"expert": {"kind": "linear"}}, "training": {"learning_rate": 0.5}}
     assert complete_job(asked, task=Task.CLASSIFICATION, num_rows=50).training.learning_rate == 0.5
+
+
+def test_the_file_says_which_table_is_for_all_experts_and_which_for_some():
+    lines = render_settings({}).splitlines()
+    for header, above in (
+        ("[mixture.expert]", "# What every expert is, where all are alike."),
+        ("#[[mixture.experts]]", "# Leave these tables out where all experts are alike"),
+    ):
+        assert lines[lines.index(header) - 1].startswith(above)
+    assert "One expert, or all of them" not in "\n".join(lines)
+    some = render_settings({"mixture": {"experts": [{"kind": "dense"}, {"kind": "linear"}]}}).splitlines()
+    assert some[some.index("[[mixture.experts]]") - 2].startswith("# Where experts differ: one such table for each")

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_edge.training.kinds.kind import FittedGate, Floats, GateJob, Weights
-from moe_edge.training.kinds.linear_estimators import LogisticRegressionExpert, fit_logistic
+from moe_edge.training.kinds.linear_estimators import fit_logistic
+from moe_edge.training.kinds.options import GATE_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 from moe_edge.training.kinds.tree_estimators import (
     DecisionTreeExpert,
@@ -48,7 +49,7 @@ class LogisticRegressionGate(FittedGate):
     """Multinomial logistic regression; experts without rows get a weight of 1e-7 at most."""
 
     name = "logistic_regression"
-    options: ClassVar[Mapping[str, Any]] = LogisticRegressionExpert.options
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["logistic_regression"]
 
     def fit(self, job: GateJob, x: Floats, responsibilities: Weights) -> keras.Model:
         """Fit; errors as of ``repeated_rows``."""
@@ -74,7 +75,7 @@ class DecisionTreeGate(TreeGate):
 
     name = "decision_tree"
     expert = DecisionTreeExpert
-    options: ClassVar[Mapping[str, Any]] = DecisionTreeExpert.options
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["decision_tree"]
 
 
 class RandomForestGate(TreeGate):
@@ -82,7 +83,7 @@ class RandomForestGate(TreeGate):
 
     name = "random_forest"
     expert = RandomForestExpert
-    options: ClassVar[Mapping[str, Any]] = RandomForestExpert.options
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["random_forest"]
 
 
 class GradientBoostingGate(TreeGate):
@@ -90,7 +91,7 @@ class GradientBoostingGate(TreeGate):
 
     name = "gradient_boosting"
     expert = GradientBoostingExpert
-    options: ClassVar[Mapping[str, Any]] = GradientBoostingExpert.options
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["gradient_boosting"]
 
 
 class HistGradientBoostingGate(TreeGate):
@@ -98,4 +99,4 @@ class HistGradientBoostingGate(TreeGate):
 
     name = "hist_gradient_boosting"
     expert = HistGradientBoostingExpert
-    options: ClassVar[Mapping[str, Any]] = HistGradientBoostingExpert.options
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["hist_gradient_boosting"]

@@ -11,58 +11,39 @@ from typing import Any, ClassVar
 import keras
 
 from moe_edge.training.kinds.kind import ExpertJob, NeuralExpert
+from moe_edge.training.kinds.options import EXPERT_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 from moe_edge.training.kinds.row_shape import dense_head, seeded, shaped_input
-
-OPTIONS: Mapping[str, Any] = {
-    "shape": [],
-    "filters": [16, 32],
-    "kernel_size": 3,
-    "strides": 1,
-    "dilation": 1,
-    "pool": 2,
-    "padding": "same",
-    "depthwise": False,
-    "summary": "flatten",
-}
-"""Options of both kinds.
-
-``shape``: how a flat row's features lie, last axis fastest. ``filters``: of each convolution. ``kernel_size``,
-``strides``, ``dilation``: of every convolution, along each axis. ``pool``: size of the max pooling after each
-convolution; 1 for none. ``padding``: ``same`` or ``valid``. ``depthwise``: each convolution is one a channel, then one
-across channels. ``summary``: what follows the convolutions, ``flatten`` or ``average`` (over positions).
-"""
+from moe_edge.training.kinds.row_sizes import AXES
 
 
 class Conv1dExpert(NeuralExpert):
     """Convolutions over time, then ``hidden`` dense layers; ``shape`` is [timesteps, channels]."""
 
     name = "conv1d"
-    options: ClassVar[Mapping[str, Any]] = OPTIONS
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["conv1d"]
 
     def build(self, job: ExpertJob) -> keras.Model:
         """Build (B, *input_shape) to (B, V)."""
-        return _build(self, job, axes=("timesteps", "channels"))
+        return _build(self, job)
 
 
 class Conv2dExpert(NeuralExpert):
     """Convolutions over an image, then ``hidden`` dense layers; ``shape`` is [height, width, channels]."""
 
     name = "conv2d"
-    options: ClassVar[Mapping[str, Any]] = OPTIONS
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["conv2d"]
 
     def build(self, job: ExpertJob) -> keras.Model:
         """Build (B, *input_shape) to (B, V)."""
-        return _build(self, job, axes=("height", "width", "channels"))
+        return _build(self, job)
 
 
-def _build(kind: NeuralExpert, job: ExpertJob, *, axes: Sequence[str]) -> keras.Model:
+def _build(kind: NeuralExpert, job: ExpertJob) -> keras.Model:
     options = with_defaults(kind, job.options)
     _check(kind.name, options)
-    try:
-        row, x = shaped_input(job, options["shape"], axes=axes)
-    except ValueError as error:
-        raise ValueError(f"{kind.name}: {error}") from error
+    axes = AXES[kind.name]
+    row, x = shaped_input(kind.name, job, options["shape"])
     flat = len(axes) == 2
     layers = keras.layers
     pooling = layers.MaxPooling1D if flat else layers.MaxPooling2D

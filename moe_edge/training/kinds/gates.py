@@ -6,7 +6,8 @@ Layer: desktop (training).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from moe_edge.training.gates.gaussian_gate import COVARIANCES, GaussianGate, fit
 from moe_edge.training.gates.hierarchical_gate import HierarchicalGate
 from moe_edge.training.gates.softmax_regression import fit_softmax_regression
 from moe_edge.training.kinds.kind import FittedGate, Floats, GateJob, NeuralGate, Weights
+from moe_edge.training.kinds.options import GATE_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 
 _EPOCHS, _BATCH, _LEARNING_RATE = 60, 64, 5e-3
@@ -55,7 +57,7 @@ class GaussianGateKind(NeuralGate, FittedGate):
     """A density for each expert (Xu, Jordan & Hinton 1995): fitted in closed form, or trained by backpropagation."""
 
     name = "gaussian"
-    options = {"covariance": "diagonal"}  # noqa: RUF012 - declared as a class variable by the base
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["gaussian"]
 
     def build(self, job: GateJob) -> keras.Model:
         """Build (B, *input_shape) to (B, E)."""
@@ -82,7 +84,7 @@ class HierarchicalGateKind(NeuralGate, FittedGate):
     """
 
     name = "hierarchical"
-    options = {"branching": 2, "tree": [], "hidden": False, "grow": False}  # noqa: RUF012 - declared by the base
+    options: ClassVar[Mapping[str, Any]] = GATE_OPTIONS["hierarchical"]
 
     def build(self, job: GateJob) -> keras.Model:
         """Build (B, *input_shape) to (B, E)."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from moe_edge.config import Combine, Task
 from moe_edge.training.estimators.frozen_models import ABSENT_LOGIT, class_logits, frozen_dense
 from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
+from moe_edge.training.kinds.options import EXPERT_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 from moe_edge.training.kinds.weighted_rows import check_task, log_sigmas, weighty_rows
 
@@ -24,7 +25,7 @@ class LinearRegressionExpert(FittedExpert):
     """Weighted least squares; ``alpha`` is the L2 penalty of the slopes, in mean squared errors of the rows."""
 
     name = "linear_regression"
-    options: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["linear_regression"]
 
     def fit(self, job: ExpertJob, x: Floats, y: npt.NDArray[Any], weights: Weights) -> keras.Model:
         """Fit; errors as of ``weighty_rows`` and ``check_task``."""
@@ -51,7 +52,7 @@ class LogisticRegressionExpert(FittedExpert):
     """Multinomial logistic regression; ``C`` is the inverse of the L2 penalty."""
 
     name = "logistic_regression"
-    options: ClassVar[Mapping[str, Any]] = {"C": 1.0, "max_iter": 1000}
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["logistic_regression"]
 
     def fit(self, job: ExpertJob, x: Floats, y: npt.NDArray[Any], weights: Weights) -> keras.Model:
         """Fit; classes without rows get a probability of 1e-7 at most."""

@@ -11,21 +11,19 @@ from typing import Any, ClassVar
 import keras
 
 from moe_edge.training.kinds.kind import ExpertJob, NeuralExpert
+from moe_edge.training.kinds.options import EXPERT_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 from moe_edge.training.kinds.row_shape import dense_head, seeded, shaped_input
 
 MAX_STEPS = 256
 """Timesteps that are unrolled at most; each is about ten operators, which convert and run one by one."""
 
-OPTIONS: Mapping[str, Any] = {"shape": [], "units": [16]}
-"""``shape``: [timesteps, channels], how a flat row's features lie. ``units``: of each recurrent layer."""
-
 
 class GruExpert(NeuralExpert):
     """Gated recurrent units (Cho et al. 2014, arXiv 1406.1078), then ``hidden`` dense layers on the last state."""
 
     name = "gru"
-    options: ClassVar[Mapping[str, Any]] = OPTIONS
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["gru"]
 
     def build(self, job: ExpertJob) -> keras.Model:
         """Build (B, *input_shape) to (B, V)."""
@@ -36,7 +34,7 @@ class LstmExpert(NeuralExpert):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), then ``hidden`` dense layers on the last state."""
 
     name = "lstm"
-    options: ClassVar[Mapping[str, Any]] = OPTIONS
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["lstm"]
 
     def build(self, job: ExpertJob) -> keras.Model:
         """Build (B, *input_shape) to (B, V)."""
@@ -48,10 +46,7 @@ def _build(kind: NeuralExpert, job: ExpertJob, cell: Any) -> keras.Model:
     units = options["units"]
     if not units or not all(isinstance(count, int) and count >= 1 for count in units):
         raise ValueError(f"{kind.name}: expected units of at least one layer, each at least 1, got {units}")
-    try:
-        row, x = shaped_input(job, options["shape"], axes=("timesteps", "channels"))
-    except ValueError as error:
-        raise ValueError(f"{kind.name}: {error}") from error
+    row, x = shaped_input(kind.name, job, options["shape"])
     if x.shape[1] > MAX_STEPS:
         raise ValueError(
             f"{kind.name}: expected at most {MAX_STEPS} timesteps, which are unrolled, got {x.shape[1]}; "

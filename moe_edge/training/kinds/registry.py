@@ -11,6 +11,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from moe_edge.config import MixtureConfig, Strategy
+from moe_edge.training.kinds.options import EXPERT_OPTIONS, GATE_OPTIONS, check_options
+
 if TYPE_CHECKING:
     # Imports Keras; names are checked before that.
     from moe_edge.training.kinds.kind import ExpertKind, GateKind
@@ -34,6 +37,9 @@ EXPERTS: Mapping[str, str] = {
 
 NEURAL_EXPERTS = ("dense", "linear", "conv1d", "conv2d", "gru", "lstm", "keras")
 """Kinds of experts that learn by backpropagation; a trunk is one of them."""
+
+NEURAL_GATES = ("dense", "linear", "gaussian", "hierarchical")
+"""Kinds of gates that can learn by backpropagation."""
 
 GATES: Mapping[str, str] = {
     "dense": "gates:DenseGate",
@@ -78,20 +84,7 @@ def with_defaults(kind: ExpertKind | GateKind, options: Mapping[str, Any]) -> di
     Raises:
         ValueError: If an option is unknown, or of another type than its default's.
     """
-    for key, value in options.items():
-        if key not in kind.options:
-            known = ", ".join(kind.options) or "none"
-            raise ValueError(f"{kind.name}: unknown option {key!r}; expected options among: {known}")
-        default = kind.options[key]
-        if isinstance(default, list):
-            if isinstance(value, (tuple, list)) or type(value) is int:
-                continue
-            raise ValueError(f"{kind.name}: expected {key} to be a list of whole numbers, got {value!r}")
-        if isinstance(value, bool) and default is not None and not isinstance(default, bool):
-            raise ValueError(f"{kind.name}: expected {key} of type {type(default).__name__}, got {value!r}")
-        if default is None or isinstance(value, type(default)) or (isinstance(default, float) and type(value) is int):
-            continue
-        raise ValueError(f"{kind.name}: expected {key} of type {type(default).__name__}, got {value!r}")
+    check_options(kind.name, kind.options, options)
     chosen = {**kind.options, **options}
     return {key: _as_list(value) if isinstance(kind.options[key], list) else value for key, value in chosen.items()}
 
@@ -114,6 +107,41 @@ def check_name(name: str, role: str) -> None:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"expected a kind of {role} among {', '.join(known)}, got {name!r}{hint}")
+
+
+def check_parts(mixture: MixtureConfig, strategy: Strategy) -> None:
+    """Check names and options of a mixture's parts, and that the strategy can train them, without importing Keras.
+
+    Raises:
+        ValueError: If a kind or an option is unknown, or a part has to be fitted and the strategy only
+            backpropagates.
+    """
+    gate, trunk = mixture.gate, mixture.trunk
+    for expert in mixture.all_experts:
+        check_name(expert.kind, "expert")
+        if expert.kind in EXPERT_OPTIONS:
+            check_options(expert.kind, EXPERT_OPTIONS[expert.kind], expert.options)
+    check_name(gate.kind, "gate")
+    if gate.kind in GATE_OPTIONS:
+        check_options(gate.kind, GATE_OPTIONS[gate.kind], gate.options)
+    if trunk is not None:
+        check_name(trunk.kind, "expert")
+        if trunk.kind in EXPERT_OPTIONS:
+            check_options(trunk.kind, EXPERT_OPTIONS[trunk.kind], trunk.options)
+    if strategy is not Strategy.JOINT:
+        return
+    kinds = {expert.kind for expert in mixture.all_experts}
+    fitted = sorted(kind for kind in kinds if kind in EXPERT_OPTIONS and kind not in NEURAL_EXPERTS)
+    if fitted:
+        raise ValueError(
+            f"expected experts that backpropagation can train for strategy joint, got {', '.join(fitted)}, "
+            "fitted by an algorithm of their own; use strategy staged or em"
+        )
+    if gate.kind in GATE_OPTIONS and gate.kind not in NEURAL_GATES:
+        raise ValueError(
+            f"expected a gate that backpropagation can train for strategy joint, got {gate.kind}, "
+            "fitted by an algorithm of its own; use strategy staged or em"
+        )
 
 
 def _as_list(value: Any) -> list[Any]:

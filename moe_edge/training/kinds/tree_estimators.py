@@ -23,6 +23,7 @@ from moe_edge.training.estimators.frozen_models import (
     regression_trees,
 )
 from moe_edge.training.kinds.kind import ExpertJob, FittedExpert, Floats, Weights
+from moe_edge.training.kinds.options import EXPERT_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 from moe_edge.training.kinds.unseen_residuals import cross_fitted, out_of_bag
 from moe_edge.training.kinds.weighted_rows import as_targets, log_sigmas, weighty_rows
@@ -111,7 +112,7 @@ class DecisionTreeExpert(TreeExpert):
     """One tree."""
 
     name = "decision_tree"
-    options: ClassVar[Mapping[str, Any]] = {"max_depth": 8, "min_samples_leaf": 5, "max_leaf_nodes": None}
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["decision_tree"]
 
     def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
         """See ``TreeExpert``."""
@@ -124,13 +125,7 @@ class RandomForestExpert(TreeExpert):
     """The mean of many trees, each fitted to a random draw of the rows (Breiman 2001)."""
 
     name = "random_forest"
-    options: ClassVar[Mapping[str, Any]] = {
-        "n_estimators": 100,
-        "max_depth": 8,
-        "min_samples_leaf": 1,
-        "max_features": None,
-        "max_leaf_nodes": None,
-    }
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["random_forest"]
 
     def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
         """See ``TreeExpert``."""
@@ -160,14 +155,7 @@ class GradientBoostingExpert(TreeExpert):
 
     name = "gradient_boosting"
     one_output = True
-    options: ClassVar[Mapping[str, Any]] = {
-        "n_estimators": 100,
-        "max_depth": 3,
-        "learning_rate": 0.1,
-        "min_samples_leaf": 1,
-        "subsample": 1.0,
-        "max_features": None,
-    }
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["gradient_boosting"]
 
     def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
         """See ``TreeExpert``."""
@@ -181,16 +169,7 @@ class HistGradientBoostingExpert(TreeExpert):
 
     name = "hist_gradient_boosting"
     one_output = True
-    options: ClassVar[Mapping[str, Any]] = {
-        "max_iter": 100,
-        "max_depth": None,
-        "max_leaf_nodes": 31,
-        "learning_rate": 0.1,
-        "min_samples_leaf": 20,
-        "l2_regularization": 0.0,
-        "max_bins": 255,
-        "early_stopping": False,
-    }
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["hist_gradient_boosting"]
 
     def estimator(self, *, classifies: bool, seed: int, options: Mapping[str, Any]) -> Any:
         """See ``TreeExpert``."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from moe_edge.config import Combine
 from moe_edge.training.kinds.kind import ExpertJob, NeuralExpert
+from moe_edge.training.kinds.options import EXPERT_OPTIONS
 from moe_edge.training.kinds.registry import with_defaults
 
 _HANDED_OUT: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -35,7 +36,7 @@ class UserExpert(NeuralExpert):
     """
 
     name = "keras"
-    options: ClassVar[Mapping[str, Any]] = {"build": ""}
+    options: ClassVar[Mapping[str, Any]] = EXPERT_OPTIONS["keras"]
 
     def build(self, job: ExpertJob) -> keras.Model:
         """Build (B, *input_shape) to (B, V)."""

@@ -3,7 +3,19 @@ import sys
 
 import pytest
 
-from moe_edge.training.kinds.registry import EXPERTS, GATES, REFUSED, check_name, expert_kind, with_defaults
+from moe_edge.training.kinds.options import EXPERT_OPTIONS, GATE_OPTIONS
+from moe_edge.training.kinds.registry import (
+    EXPERTS,
+    GATES,
+    NEURAL_EXPERTS,
+    NEURAL_GATES,
+    REFUSED,
+    check_name,
+    expert_kind,
+    gate_kind,
+    with_defaults,
+)
+from moe_edge.training.kinds.row_sizes import AXES
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -37,7 +49,9 @@ def test_a_refused_kind_is_not_built(name):
 
 def test_names_are_checked_without_keras():
     code = (
-        "import sys; from moe_edge.training.kinds.registry import check_name; check_name('conv1d', 'expert');"
+        "import sys; from moe_edge.training.kinds.registry import check_name, check_parts;"
+        "import moe_edge.training.kinds.row_sizes; check_name('conv1d', 'expert');"
+        "from moe_edge.config import MixtureConfig, Strategy; check_parts(MixtureConfig(), Strategy.JOINT);"
         "sys.exit(bool({'keras', 'tensorflow', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -49,3 +63,19 @@ def test_lists_may_be_one_number_or_a_tuple():
     assert with_defaults(kind, {"shape": (8, 2)})["shape"] == [8, 2]
     assert with_defaults(kind, {})["kernel_size"] == 3
     assert kind.options["filters"] == [16, 32], "the defaults stay as they are"
+
+
+def test_what_is_known_without_keras_is_what_the_classes_say():
+    from moe_edge.training.kinds.kind import NeuralExpert, NeuralGate
+
+    assert EXPERT_OPTIONS.keys() == EXPERTS.keys()
+    assert GATE_OPTIONS.keys() == GATES.keys()
+    for name in EXPERTS:
+        kind = expert_kind(name)
+        assert kind.options == EXPERT_OPTIONS[name]
+        assert isinstance(kind, NeuralExpert) == (name in NEURAL_EXPERTS)
+        assert ("shape" in kind.options) == (name in AXES)
+    for name in GATES:
+        kind = gate_kind(name)
+        assert kind.options == GATE_OPTIONS[name]
+        assert isinstance(kind, NeuralGate) == (name in NEURAL_GATES)
