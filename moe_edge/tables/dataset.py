@@ -185,7 +185,7 @@ def _encode(table: Table, names: Sequence[str], schema: FeatureSchema, *, requir
     features = np.stack([encode_column(column, table.column(column.name)) for column in schema.columns], axis=1)
     missing = [name for name in names if name not in table.names]
     if missing and require_target:
-        if by_position or not table.named:
+        if not table.named:
             raise DataError(
                 f"{table.source}: expected {len(names)} target column(s) after the features (or y in a .npz), got none"
             )
@@ -222,7 +222,7 @@ def _positional(table: Table, schema: FeatureSchema) -> tuple[Table, list[str]]:
     # Blank-free names that no column can have, so that a target never shadows a feature.
     names = [*schema.names, *(f"target {index}" for index in range(len(table.names) - num_features))]
     expected = [f"target {index}" for index in range(num_targets)]
-    return replace(table, names=tuple(names)), expected
+    return replace(table, names=tuple(names), named=False), expected
 
 
 def _describe(
