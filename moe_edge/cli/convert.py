@@ -226,7 +226,8 @@ def command(
 
         picture = draw_ladder(result.ladder.record(), output.with_suffix(".ladder.png"), task=result.manifest.task)
     table = data if data is not None else "DATA"
-    following = f"moe-edge validate {model} {result.path} {table}"
+    loading = "".join(f" --import {name}" for name in custom_modules) + (" --unsafe-load" if unsafe_load else "")
+    following = f"moe-edge validate {model} {result.path} {table}{loading}"
     report_conversion(
         report, result, rows_are=rows.description, failures=failures, next_command=following, picture=picture
     )

@@ -217,6 +217,6 @@ def test_the_command_converts_them_all(custom, tmp_path):
     for arguments in ([path, "--import", name], [tmp_path / "saved"], [tmp_path / "plain.keras", "--no-fuse"]):
         result = run(main, ["convert", *map(str, arguments), *options])
         assert result.exit_code == 0, result.output
-        assert "Next: moe-edge inspect" in result.output
+        assert f"Next: moe-edge validate {arguments[0]}" in result.output
     result = run(main, ["convert", str(tmp_path / "plain.keras"), *options])
     assert result.exit_code == 1 and "there is no gate" in result.output and "--no-fuse" in result.output
