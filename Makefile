@@ -88,4 +88,4 @@ wheel: $(STAMP)
 
 # make clean  remove what make made, .venv included
 clean:
-	rm -rf $(VENV) .device .cross demos/c/build build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .device .cross demos/c/build demos/web/dist demos/web/node_modules build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,6 +12,7 @@ Device side: NumPy only.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,8 +177,12 @@ class DriftMonitor:
         order = [(self._seen + index) % size for index in range(size)] if self._seen >= size else range(self._seen)
         return [[round(float(value), 4) for value in self._rows[index]] for index in order]
 
-    def restore(self, record: list[list[float]]) -> None:
+    def restore(self, record: list[list[float]], alarms: Collection[str]) -> None:
         """Go on from ``to_record``.
+
+        Args:
+            record: The last windows.
+            alarms: Those that were on: one whose figure has come back a little is on still.
 
         Raises:
             ValueError: If it isn't such a record.
@@ -189,6 +194,7 @@ class DriftMonitor:
         self._seen = 0
         for row in rows:
             self._keep(row)
+        self._alarms = set(alarms) & set(REASONS)
         self.state()
 
     def _keep(self, row: Floats) -> None:

@@ -106,6 +106,8 @@ class Imu:
         Raises:
             OSError: If the chip doesn't answer, or answers as one asleep does.
         """
+        if not self._configured:
+            raise OSError(5, "the chip isn't set up")
         block = bytes(self._bus.read_i2c_block_data(self._address, ACCEL_XOUT_H, 14))
         numbers = struct.unpack(">7h", block)
         accelerations, rates = numbers[:3], numbers[4:]  # between them lies the temperature
@@ -121,6 +123,8 @@ class Imu:
         self._bus.close()
 
     def _set_up(self) -> None:
+        # The first write wakes it for the others; until all are done it counts as not set up, in ranges of its own.
+        self._configured = False
         for register, value in (
             (PWR_MGMT_1, 0x01),  # awake, clocked by the x gyroscope
             (SMPLRT_DIV, _INTERNAL_RATE // int(RATE) - 1),
@@ -129,11 +133,12 @@ class Imu:
             (ACCEL_CONFIG, 2 << 3),
         ):
             self._bus.write_byte_data(self._address, register, value)
+        self._configured = True
 
     def _wake_again(self) -> None:
         """A chip that lost power comes back asleep, in other ranges."""
         try:
-            if self._bus.read_byte_data(self._address, PWR_MGMT_1) & 0x40:
+            if not self._configured or self._bus.read_byte_data(self._address, PWR_MGMT_1) & 0x40:
                 self._set_up()
         except OSError:
             return

@@ -181,8 +181,8 @@ class Monitor:
             raise ValueError("it belongs to another model")
         try:
             counters = {name: int(state["counters"][name]) for name in COUNTERS}
-            self._drift.restore(state["drift"])
             alarms = tuple(str(name) for name in state["alarms"])
+            self._drift.restore(state["drift"], alarms)
         except (KeyError, TypeError) as error:
             raise ValueError(f"it lacks {error}") from error
         self._before = {**counters, "restarts": counters["restarts"] + 1}

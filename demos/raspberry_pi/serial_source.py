@@ -8,6 +8,7 @@ cable) is opened again, once a second.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from samples import CHANNELS, Sample
 from moe_edge.errors import DataError, require
 
 _LONGEST_LINE = 256
+_LARGEST = 1e4
+"""Beyond any sensor's g or rad/s: a garbled number, which float32 may not even hold."""
 """Bytes after which a line without an end is noise: a wrong baud rate must not fill the memory."""
 
 
@@ -50,14 +53,21 @@ class SerialSource:
 
     def __iter__(self) -> Iterator[Sample]:
         """Samples as they arrive; ends when closed."""
-        rest = b""
+        rest, joined = b"", True
         while self._open:
             try:
                 rest += self._serial.read(max(1, self._serial.in_waiting))
             except (*self._errors, TypeError):  # pyserial gives a TypeError when closed while it reads
-                rest = b""
+                rest, joined = b"", True
                 self._reconnect()
                 continue
+            if joined:
+                # Whoever joins in the middle of a line takes the rest of it for a sample of another time.
+                start = rest.find(b"\n") + 1
+                if not start:
+                    rest = b""
+                    continue
+                rest, joined = rest[start:], False
             *lines, rest = rest.split(b"\n")
             if len(rest) > _LONGEST_LINE:
                 self.bad_lines, rest = self.bad_lines + 1, b""
@@ -75,7 +85,7 @@ class SerialSource:
             seconds, *values = (float(cell) for cell in text.split(b","))
         except ValueError:
             values = []
-        if len(values) != CHANNELS:
+        if len(values) != CHANNELS or not all(abs(value) <= _LARGEST or math.isnan(value) for value in values):
             self.bad_lines += 1
             return None
         return Sample(seconds, tuple(values))

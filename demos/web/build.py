@@ -24,7 +24,11 @@ from serve import DIST, serve
 from moe_edge.errors import MoeEdgeError
 
 RECIPE = "made.json"
-_RECIPE_SOURCES = ("digits_model.py", "drawn_digits.py", "motion_model.py")
+_MOTION = HERE.parent / "motion"
+_RECIPE_SOURCES = (
+    *(HERE / name for name in ("digits_model.py", "drawn_digits.py", "motion_model.py")),
+    *(_MOTION / name for name in ("train.py", "recordings.py", "augmentation.py")),
+)
 
 
 def build(output: Path, *, smoke: bool = False, retrain: bool = False) -> None:
@@ -73,7 +77,7 @@ def make_models(folder: Path, *, smoke: bool) -> None:
 
 def _recipe(*, smoke: bool) -> dict[str, object]:
     """What the models depend on."""
-    sources = b"".join((HERE / name).read_bytes() for name in _RECIPE_SOURCES)
+    sources = b"".join(source.read_bytes() for source in _RECIPE_SOURCES)
     return {"smoke": smoke, "sources": hashlib.sha256(sources).hexdigest()}
 
 
@@ -93,6 +97,8 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="serve the page when it is built")
     parser.add_argument("--port", type=int, default=8080, help="with --serve: 0 takes any free one")
     arguments = parser.parse_args()
+    if not 0 <= arguments.port <= 65535:
+        parser.error(f"expected a port in [0, 65535], got {arguments.port}")
     try:
         build(arguments.output, smoke=arguments.smoke, retrain=arguments.retrain)
     except (MoeEdgeError, OSError) as error:

@@ -1,6 +1,6 @@
 """Decide what each column is, and turn whole columns of cells into float32, exactly as ``schema.Column.encode`` does.
 
-Layer: desktop (training). Imports NumPy, never Keras.
+Layer: shared, device-safe. Imports NumPy, never Keras.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tables as datasets: raw-encoded features, target, schema, fingerprint.
 
-Layer: desktop (training). Imports NumPy, never Keras.
+Layer: shared, device-safe. Imports NumPy, never Keras.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read a table as columns of raw cells: ``.csv``, ``.parquet``, ``.npz``, ``.npy``. No cell is interpreted here.
 
 CSV is read as text by the standard library's reader, as on the device; what a text means is ``schema.Column``'s to say.
-Layer: desktop (training). Imports pyarrow for Parquet only, never Keras.
+Layer: shared, device-safe. Imports pyarrow for Parquet only, never Keras.
 """
 
 from __future__ import annotations

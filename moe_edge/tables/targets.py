@@ -1,6 +1,6 @@
 """The target column: which task it asks for, which labels it names, and its codes or numbers.
 
-Layer: desktop (training). Imports NumPy, never Keras.
+Layer: shared, device-safe. Imports NumPy, never Keras.
 """
 
 from __future__ import annotations

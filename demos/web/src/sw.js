@@ -47,6 +47,9 @@ async function answer(request) {
   const kept = await cache.match(request.mode === 'navigate' ? './' : request);
   if (kept) return kept;
   const response = await fetch(request);
-  if (response.ok && response.status === 200) await cache.put(request, response.clone());
+  if (response.ok && response.status === 200) {
+    // A full disk is no reason to withhold what came.
+    await cache.put(request, response.clone()).catch(() => {});
+  }
   return response;
 }

@@ -104,12 +104,26 @@ def test_the_windows_survive_a_restart(fitted):
     weights = np.array([0.4, 0.6])
     for window in motion_windows(47, seed=6):
         first.update(window, weights, 0.8)
-    second.restore(json.loads(json.dumps(first.to_record())))
+    second.restore(json.loads(json.dumps(first.to_record())), first.state().alarms)
     for window in motion_windows(5, seed=7):
         one, other = (monitor.update(window, weights, 0.8) for monitor in (first, second))
         assert one.figures == pytest.approx(other.figures, abs=1e-3) and one.alarms == other.alarms
     with pytest.raises(ValueError, match="expected rows of 27 finite numbers"):
-        second.restore([[1.0]])
+        second.restore([[1.0]], ())
+
+
+def test_an_alarm_on_its_way_back_survives_a_restart(fitted):
+    profile = profile_of(fitted[1])
+    first, second = (DriftMonitor(profile, [0.5, 0.5]) for _ in range(2))
+    threshold = profile.thresholds["unsure"]
+    windows, weights = motion_windows(profile.windows, seed=6), np.array([0.5, 0.5])
+    # Beyond the threshold, then below it by less than ends an alarm.
+    for unsure in (threshold * 1.1, threshold * 0.95):
+        for window in windows:
+            state = first.update(window, weights, 1 - unsure)
+    assert "unsure" in state.alarms and state.figures["unsure"] < threshold
+    second.restore(first.to_record(), state.alarms)
+    assert second.state().alarms == state.alarms
 
 
 def test_a_profile_that_does_not_fit_is_refused_in_one_line(fitted, tmp_path):

@@ -160,6 +160,7 @@ def test_a_serial_port_is_watched(motion_folder, tmp_path):
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         # What arrives before the port is open is thrown away; the log begins after that.
         wait_for(tmp_path / "sensor.log", demo)
+        os.write(ours, b"\n")  # whoever joins waits for a line's end
         for number, row in enumerate(rows):
             os.write(ours, (f"{number / 50:.3f}," + ",".join(f"{value:.7g}" for value in row) + "\n").encode())
         output, errors = demo.communicate(timeout=60)

@@ -34,7 +34,10 @@ def line():
 def test_serial_lines_become_samples_and_garbled_ones_are_counted(line):
     ours, port = line
     source = SerialSource(port)
-    os.write(ours, b"# time,ax,ay,az,wx,wy,wz\n1.5,1,2,3,4,5,6\r\n1.52,1,2,3\n\xff\xfe,1\n1.5")
+    os.write(
+        ours,
+        b"6.02,9,9,9,9,9,9\n# time,ax,ay,az,wx,wy,wz\n1.5,1,2,3,4,5,6\r\n1.52,1,2,3\n1.53,1e39,2,3,4,5,6\n\xff\xfe,1\n1.5",
+    )
     samples = iter(source)
     assert next(samples).values == (1, 2, 3, 4, 5, 6)
     os.write(ours, b"4,6,5,4,3,2,1\n1.56,nan,5,4,3,2,1\n" + b"x" * 300)
@@ -42,7 +45,7 @@ def test_serial_lines_become_samples_and_garbled_ones_are_counted(line):
     assert second.time == 1.54 and second.values[0] == 6 and math.isnan(third.values[0])
     os.write(ours, b"\n1.6,0,0,0,0,0,0\n")
     assert next(samples).time == 1.6
-    assert source.bad_lines == 3
+    assert source.bad_lines == 4
     source.close()
     assert list(samples) == []
 
@@ -53,7 +56,7 @@ def test_a_port_that_goes_away_is_opened_again(tmp_path):
     port.symlink_to(os.ttyname(theirs))
     source = SerialSource(str(port), retry=0.05)
     samples = iter(source)
-    os.write(first, b"1,0,0,0,0,0,0\n")
+    os.write(first, b"\n1,0,0,0,0,0,0\n")
     assert next(samples).time == 1
     second, others = pty.openpty()
     tty.setraw(others, termios.TCSANOW)
@@ -170,6 +173,25 @@ def test_a_chip_that_fell_asleep_between_two_readings_is_woken():
     next(samples)
     bus.power_on()
     assert next(samples).values[2] == pytest.approx(1, abs=1e-3) and sensor.failed_reads == 1
+
+
+def test_a_set_up_that_fails_half_way_is_done_again(monkeypatch):
+    bus = FakeBus()
+    sensor, _ = make_imu(bus)
+    samples = iter(sensor)
+    next(samples)
+    bus.power_on()
+    write, refused = bus.write_byte_data, []
+
+    def refuse_once(address, register, value):
+        if register == imu.SMPLRT_DIV and not refused:
+            refused.append(register)
+            raise OSError(121, "Remote I/O error")
+        write(address, register, value)
+
+    monkeypatch.setattr(bus, "write_byte_data", refuse_once)
+    # Awake but in the ranges of power-on, it would give 4 g.
+    assert next(samples).values[2] == pytest.approx(1, abs=1e-3) and refused and sensor.failed_reads == 2
 
 
 def test_another_chip_or_none_is_an_error_of_one_line():
