@@ -28,7 +28,8 @@ def find_model(folder: Path, *, smoke: bool = False, replay: bool = True) -> Pat
     missing = [name for name in needed if not (folder / name).is_file()]
     if not missing:
         return folder
-    if not TRAIN.is_file():
+    # Only where it belongs, or into a folder that someone made for it: not into a mistyped path.
+    if not TRAIN.is_file() or not (folder == DEFAULT or folder.is_dir()):
         raise MoeEdgeError(
             f"{folder} lacks {', '.join(missing)}; copy them from where demos/motion/train.py wrote them"
         )
